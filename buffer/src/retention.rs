@@ -1,0 +1,278 @@
+//! What is kept, and what has to go: quotas, age, and the deletion of what every sink has passed.
+
+use crate::{
+    Error, Numbering, Offset, WhenFull,
+    append::{SegmentRow, stored_bytes},
+    catalog::{Catalog, Lane, store_lane},
+    clock::Reading,
+    ledger::{self, Dropped},
+    places::{self, Guard, PlaceKey, of_lane},
+    segment,
+    timeline::Arrival,
+    txn::Txn,
+};
+
+/// Segments deleted in one transaction at the most, so that none takes long.
+const DELETES_AT_ONCE: usize = 256;
+
+/// In-flight windows that a guard covers: what was delivered and unsaved, what was in flight, and a batch between.
+const GUARDED_WINDOWS: u64 = 3;
+
+/// Whether a batch may be written.
+pub(crate) enum Verdict {
+    Room,
+    /// Not now.
+    Full,
+    /// Not ever: it is larger than the stream's share.
+    Never(String),
+}
+
+/// Decides whether `bytes` more fit, after dropping what the stream's policy lets go.
+pub(crate) fn admit(txn: &mut Txn<'_>, stream: i64, bytes: u64) -> Result<Verdict, Error> {
+    let limits = txn.catalog.streams[&stream].limits;
+    if bytes > limits.max_bytes {
+        let name = &txn.catalog.streams[&stream].name;
+        return Ok(Verdict::Never(format!(
+            "a batch of {bytes} bytes does not fit into the share of stream {name}, max_bytes = {}",
+            limits.max_bytes
+        )));
+    }
+    loop {
+        let used: u64 = txn.catalog.lanes_of(stream).map(|lane| lane.stored_bytes).sum();
+        if used + bytes <= limits.max_bytes && txn.space.refuse(bytes).is_none() {
+            txn.space.take(bytes);
+            return Ok(Verdict::Room);
+        }
+        if limits.when_full != WhenFull::DropOldest || !drop_oldest(txn, stream, ledger::DROP_OLDEST)? {
+            return Ok(Verdict::Full);
+        }
+    }
+}
+
+/// The lanes whose oldest segment is older than their stream's `max_age`, as far as a clock can be trusted with that.
+pub(crate) fn aged(catalog: &Catalog, now: Reading) -> Vec<i64> {
+    let is_aged = |lane: &&Lane| {
+        let limit = catalog.streams[&lane.stream].limits.max_age;
+        let age = lane.oldest.filter(|_| limit.is_some()).and_then(|oldest| catalog.timeline.age(oldest, now));
+        age.zip(limit).is_some_and(|(age, limit)| age > limit)
+    };
+    catalog.lanes.values().filter(is_aged).map(|lane| lane.id).collect()
+}
+
+/// Drops what is older than its stream's `max_age`, as much as one transaction should.
+pub(crate) fn drop_aged(txn: &mut Txn<'_>) -> Result<(), Error> {
+    for _ in 0..DELETES_AT_ONCE {
+        let aged = aged(txn.catalog, txn.now);
+        let mut dropped = false;
+        for lane in aged {
+            dropped |= drop_first(txn, lane, ledger::MAX_AGE)?;
+        }
+        if !dropped {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Drops the oldest segment of a stream that nobody may have in flight.
+fn drop_oldest(txn: &mut Txn<'_>, stream: i64, reason: &'static str) -> Result<bool, Error> {
+    let mut lanes: Vec<(Arrival, i64)> =
+        txn.catalog.lanes_of(stream).filter_map(|lane| Some((lane.oldest?, lane.id))).collect();
+    lanes.sort_by_key(|(arrival, _)| (arrival.era, arrival.since_boot_ms));
+    for (_, lane) in lanes {
+        if drop_first(txn, lane, reason)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Drops the first segment of a lane that no sink holds, and says in the ledger who misses what of it.
+fn drop_first(txn: &mut Txn<'_>, lane: i64, reason: &'static str) -> Result<bool, Error> {
+    measure_guards(txn, lane)?;
+    let start = *txn.lane(lane).segment_ids().start();
+    let mut next = start;
+    while let Some(row) = segment_from(txn, lane, next)? {
+        let held = of_lane(&txn.shared.places(), lane).any(|(_, place)| place.holds(row.first, row.last));
+        if held {
+            next = row.id + 1;
+            continue;
+        }
+        account(txn, lane, &row, reason)?;
+        remove(txn, lane, &row, next == start)?;
+        txn.lane_mut(lane).cuts += 1;
+        settle(txn, lane)?;
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+/// Writes down what each sink misses of a segment that goes.
+fn account(txn: &mut Txn<'_>, lane: i64, row: &SegmentRow, reason: &'static str) -> Result<(), Error> {
+    let confirmed: Vec<(i64, Offset)> =
+        of_lane(&txn.shared.places(), lane).map(|(sink, place)| (sink, place.confirmed)).collect();
+    let whole =
+        Dropped { after: row.prev, first: row.first, last: row.last, events: u64::from(row.events), size: row.size };
+    if confirmed.is_empty() {
+        return ledger::record(txn, None, lane, whole, reason);
+    }
+    for (sink, confirmed) in confirmed {
+        if confirmed >= row.last {
+            continue;
+        }
+        let dropped = if confirmed < row.first { whole } else { part_after(txn, lane, row, confirmed)? };
+        ledger::record(txn, Some(sink), lane, dropped, reason)?;
+        txn.on_commit(move |places| {
+            if let Some(place) = places.get_mut(&(lane, sink)) {
+                place.pending_events = place.pending_events.saturating_sub(dropped.events);
+            }
+        });
+    }
+    Ok(())
+}
+
+/// What of a segment lies after `confirmed`.
+fn part_after(txn: &Txn<'_>, lane: i64, row: &SegmentRow, confirmed: Offset) -> Result<Dropped, Error> {
+    let (seal, body): (i64, Vec<u8>) =
+        txn.db
+            .query_row("SELECT seal, body FROM segment WHERE id = ?", [row.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    row.verify(seal, &body)?;
+    let events = segment::decode(&body, row.events, row.first, txn.lane(lane).numbering)
+        .map_err(|why| Error::Damaged(format!("segment {:x}: {}", row.id, why.0)))?;
+    let rest = events.iter().filter(|(offset, _)| *offset > confirmed);
+    let (count, size) = rest.fold((0, 0), |(count, size), (_, event)| (count + 1, size + event.size_bytes() as u64));
+    Ok(Dropped { after: confirmed, first: Offset(confirmed.0 + 1), last: row.last, events: count, size })
+}
+
+/// Deletes what every sink of a lane has confirmed. True if there is more.
+pub(crate) fn delete_delivered(txn: &mut Txn<'_>, lane: i64, delivered: Offset) -> Result<bool, Error> {
+    if txn.catalog.lanes.get(&lane).is_none_or(|lane| delivered <= lane.floor || lane.events == 0) {
+        return Ok(false);
+    }
+    let mut next = *txn.lane(lane).segment_ids().start();
+    let mut deleted = 0;
+    while let Some(row) = segment_from(txn, lane, next)?.filter(|row| row.last <= delivered) {
+        remove(txn, lane, &row, true)?;
+        next = row.id + 1;
+        deleted += 1;
+        if deleted == DELETES_AT_ONCE {
+            settle(txn, lane)?;
+            return Ok(true);
+        }
+    }
+    if deleted > 0 {
+        settle(txn, lane)?;
+    }
+    Ok(false)
+}
+
+/// The first segment of a lane with an id of `from` or more.
+pub(crate) fn segment_from(txn: &Txn<'_>, lane: i64, from: i64) -> Result<Option<SegmentRow>, Error> {
+    let end = *txn.lane(lane).segment_ids().end();
+    let sql = format!("SELECT {} FROM segment WHERE id >= ? AND id <= ? ORDER BY id LIMIT 1", SegmentRow::COLUMNS);
+    let mut statement = txn.db.prepare_cached(&sql)?;
+    let mut rows = statement.query([from, end])?;
+    rows.next()?.map(|row| SegmentRow::read(row).map(|(read, _)| read)).transpose()
+}
+
+/// Takes one segment out of the file and out of its lane's counts. `oldest`: there is none before it.
+fn remove(txn: &mut Txn<'_>, lane: i64, row: &SegmentRow, oldest: bool) -> Result<(), Error> {
+    let db = txn.db;
+    let body: i64 =
+        db.prepare_cached("SELECT length(body) FROM segment WHERE id = ?")?.query_row([row.id], |row| row.get(0))?;
+    db.prepare_cached("DELETE FROM segment WHERE id = ?")?.execute([row.id])?;
+    txn.made_room = true;
+    let lane = txn.lane_mut(lane);
+    lane.events = lane.events.saturating_sub(u64::from(row.events));
+    let bytes = stored_bytes(body as usize, row.position.as_ref().map_or(0, |position| position.len()));
+    lane.stored_bytes = lane.stored_bytes.saturating_sub(bytes);
+    if oldest && row.position.is_some() {
+        lane.floor_position.clone_from(&row.position);
+    }
+    Ok(())
+}
+
+/// Brings a lane's row, its floor and its oldest arrival up to date after segments were taken out.
+fn settle(txn: &mut Txn<'_>, lane: i64) -> Result<(), Error> {
+    let start = *txn.lane(lane).segment_ids().start();
+    let first = segment_from(txn, lane, start)?;
+    let db = txn.db;
+    let lane = txn.lane_mut(lane);
+    lane.floor = first.as_ref().map_or(lane.high_water, |row| row.prev);
+    lane.oldest = first.map(|row| row.arrival);
+    if lane.oldest.is_none() {
+        (lane.events, lane.stored_bytes, lane.small_segments) = (0, 0, 0);
+    }
+    store_lane(db, lane)
+}
+
+/// Finds out how far the guards of a lane's sinks reach.
+fn measure_guards(txn: &mut Txn<'_>, lane: i64) -> Result<(), Error> {
+    let unmeasured: Vec<(PlaceKey, Offset)> = of_lane(&txn.shared.places(), lane)
+        .filter(|(_, place)| place.guard == Guard::Unmeasured)
+        .map(|(sink, place)| ((lane, sink), place.confirmed))
+        .collect();
+    for (key, confirmed) in unmeasured {
+        let window = txn.catalog.sinks.get(&key.1).map_or(0, |sink| sink.in_flight_bytes) * GUARDED_WINDOWS;
+        let through = reach(txn, lane, confirmed, window)?;
+        if let Some(place) = txn.shared.places().get_mut(&key) {
+            place.guard = Guard::Until(through);
+        }
+    }
+    Ok(())
+}
+
+/// The last offset of the events after `confirmed` that a window of `bytes` can have held.
+fn reach(txn: &Txn<'_>, lane: i64, confirmed: Offset, bytes: u64) -> Result<Offset, Error> {
+    let mut statement =
+        txn.db.prepare_cached("SELECT last, size FROM segment WHERE id >= ? AND id <= ? AND last > ? ORDER BY id")?;
+    let ids = txn.lane(lane).segment_ids();
+    let mut rows = statement.query([*ids.start(), *ids.end(), confirmed.0])?;
+    let (mut through, mut held) = (confirmed, 0);
+    while let Some(row) = rows.next()? {
+        if held >= bytes {
+            break;
+        }
+        through = Offset(row.get(0)?);
+        held += row.get::<_, i64>(1)? as u64;
+    }
+    Ok(through)
+}
+
+/// Takes every segment of a lane out again, as far as no sink has confirmed it: another owner delivers it.
+pub(crate) fn take_back(txn: &mut Txn<'_>, lane: i64) -> Result<u64, Error> {
+    let floor = txn.lane(lane).floor;
+    let delivered = places::delivered(&txn.shared.places(), lane).unwrap_or(floor).max(floor);
+    if txn.lane(lane).numbering == Numbering::Assigned {
+        return Err(Error::Refused("only a partition with shared offsets can be taken back".to_owned()));
+    }
+    let pinned = of_lane(&txn.shared.places(), lane).any(|(_, place)| place.is_pinned());
+    if pinned {
+        return Err(Error::Refused("events of this partition are in flight: fence its delivery first".to_owned()));
+    }
+    let mut taken = 0;
+    let mut position = txn.lane(lane).floor_position.clone();
+    let start = *txn.lane(lane).segment_ids().start();
+    while let Some(row) = segment_from(txn, lane, start)? {
+        if row.last <= delivered {
+            position = row.position.clone().or(position);
+        } else if row.first > delivered {
+            taken += u64::from(row.events);
+        } else {
+            taken += part_after(txn, lane, &row, delivered)?.events;
+        }
+        remove(txn, lane, &row, false)?;
+    }
+    let lane_id = lane;
+    let lane = txn.lane_mut(lane_id);
+    lane.floor_position.clone_from(&position);
+    (lane.high_water, lane.position) = (delivered, position);
+    lane.cuts += 1;
+    txn.on_commit(move |places| {
+        for (_, place) in places.range_mut((lane_id, i64::MIN)..=(lane_id, i64::MAX)) {
+            place.pending_events = 0;
+        }
+    });
+    settle(txn, lane_id)?;
+    Ok(taken)
+}
