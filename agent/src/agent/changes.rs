@@ -1,0 +1,115 @@
+//! What a new config changes: only that is restarted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::{AgentSettings, Config, SinkConfig};
+
+/// The difference between the config in use and a new one.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// Whether the buffer must be opened anew, and everything with it.
+    pub(super) rebuild: bool,
+    /// Whether the page for observers moves.
+    pub(super) observe: bool,
+    /// Whether streams get other limits. They need no restart for that.
+    pub(super) limits: bool,
+    /// Sources to stop, and to start again if the new config has them.
+    pub(super) sources: Vec<String>,
+    /// Sinks to stop, and to start again if the new config has them.
+    pub(super) sinks: Vec<String>,
+}
+
+impl Changes {
+    /// What lies between `old` and `new`.
+    pub(super) fn between(old: &Config, new: &Config) -> Self {
+        let renamed = |from: &Option<String>, names: &dyn Fn(&str) -> bool| from.as_deref().is_some_and(names);
+        let stream_renamed = new.sources.values().any(|s| renamed(&s.renamed_from, &|n| old.sources.contains_key(n)));
+        let sink_renamed = new.sinks.values().any(|s| renamed(&s.renamed_from, &|n| old.sinks.contains_key(n)));
+        Self {
+            rebuild: !same_agent(&old.agent, &new.agent) || old.buffer != new.buffer || stream_renamed || sink_renamed,
+            observe: old.observe != new.observe,
+            limits: !differing(&old.sources, &new.sources, |source| source.limits).is_empty(),
+            sources: differing(&old.sources, &new.sources, |source| source.kind.clone()),
+            sinks: differing(&old.sinks, &new.sinks, SinkConfig::clone),
+        }
+    }
+
+    /// What is restarted, in words.
+    pub(super) fn list(&self) -> String {
+        let sources = self.sources.iter().map(|name| format!("source {name}"));
+        let sinks = self.sinks.iter().map(|name| format!("sink {name}"));
+        let observers = self.observe.then(|| "the page for observers".to_owned());
+        let list: Vec<String> = sources.chain(sinks).chain(observers).collect();
+        if list.is_empty() { "nothing".to_owned() } else { list.join(", ") }
+    }
+
+    /// Whether there is nothing to do.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Whether the agent itself is the same. Its log begins with the process, and changes with the next one.
+fn same_agent(old: &AgentSettings, new: &AgentSettings) -> bool {
+    *old == AgentSettings { log: old.log.clone(), ..new.clone() }
+}
+
+/// The names of the entries that only one has, or of which `part` is not the same in both.
+fn differing<T, P: PartialEq>(
+    old: &BTreeMap<String, T>,
+    new: &BTreeMap<String, T>,
+    part: impl Fn(&T) -> P,
+) -> Vec<String> {
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let differs = |name: &&String| old.get(*name).map(&part) != new.get(*name).map(&part);
+    names.into_iter().filter(differs).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Environment;
+
+    const CONFIG: &str = "[agent]\ndata_dir = \"d\"\n[sources.a]\ntype = \"host\"\n[sources.b]\ntype = \"host\"\n\
+                          [sinks.one]\ntype = \"stdout\"\ninputs = [\"a\", \"b\"]\n";
+
+    fn changes(from: &str, to: &str) -> Changes {
+        let config = |text: &str| {
+            let loaded = Config::parse(text.as_bytes(), Path::new("/srv"), &Environment::made_up([]));
+            loaded.expect("the test's config is right").config
+        };
+        Changes::between(&config(CONFIG), &config(&CONFIG.replace(from, to)))
+    }
+
+    #[test]
+    fn what_is_the_same_goes_on() {
+        assert!(changes("", "").is_empty());
+        let changed = changes("[sources.b]\n", "[sources.b]\ninterval = \"7s\"\n");
+        assert_eq!(changed, Changes { sources: vec!["b".to_owned()], ..Changes::default() });
+    }
+
+    #[test]
+    fn a_sink_that_takes_less_is_restarted_with_the_source_that_goes() {
+        let less = CONFIG.replace("[sources.b]\ntype = \"host\"\n", "").replace("\"a\", \"b\"", "\"a\"");
+        let changed = changes(CONFIG, &less);
+        assert_eq!((changed.sources, changed.sinks), (vec!["b".to_owned()], vec!["one".to_owned()]));
+        assert!(changed.limits && !changed.rebuild, "the share of the other source grows without a restart");
+    }
+
+    #[test]
+    fn another_buffer_and_another_name_need_another_opening() {
+        assert!(changes("[agent]\n", "[buffer]\nmax_bytes = \"1GiB\"\n[agent]\n").rebuild);
+        assert!(changes("data_dir = \"d\"", "data_dir = \"e\"").rebuild);
+        let renamed =
+            CONFIG.replace("[sources.b]\n", "[sources.c]\nrenamed_from = \"b\"\n").replace("\"b\"]", "\"c\"]");
+        assert!(changes(CONFIG, &renamed).rebuild);
+    }
+
+    #[test]
+    fn only_the_page_for_observers_moves_with_its_address() {
+        let changed = changes("[agent]\n", "[observe]\nlisten = \"off\"\n[agent]\n");
+        assert_eq!(changed, Changes { observe: true, ..Changes::default() });
+    }
+}

@@ -1,0 +1,43 @@
+//! What the destinations say, for `check --connect`.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{finding, ok};
+use crate::{
+    agent::build_sink,
+    command::{failure::Outcome, run::in_runtime, setting::Setting},
+    config::Config,
+    contract::{Finding, Severity},
+    progress::Progress,
+};
+
+/// How long one destination may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks every sink.
+pub(super) fn check(setting: &Setting, config: &Config) -> Outcome<Vec<Finding>> {
+    let (config, clock) = (config.clone(), Arc::clone(&setting.clock));
+    in_runtime(async move {
+        let mut findings = Vec::new();
+        for (name, sink) in &config.sinks {
+            let subject = format!("sink {name}");
+            let progress = Progress::new(&subject);
+            let sink = match build_sink(&sink.kind, &clock, &progress) {
+                Ok(sink) => sink,
+                Err(error) => {
+                    findings.push(finding(Severity::Error, subject, error.to_string(), ""));
+                    continue;
+                }
+            };
+            match tokio::time::timeout(PATIENCE, sink.check()).await {
+                Ok(found) if found.is_empty() => findings.push(ok(subject, "well")),
+                Ok(found) => findings.extend(found),
+                Err(_) => {
+                    let message = format!("did not answer within {}", crate::command::units::duration(PATIENCE));
+                    findings.push(finding(Severity::Error, subject, message, "look at the network"));
+                }
+            }
+        }
+        Ok(findings)
+    })
+}

@@ -1,0 +1,35 @@
+//! The kinds of values that keys have. Each says what is expected, and reads it.
+
+mod list;
+mod number;
+mod text;
+
+pub(super) use list::{Choices, Exclusions, Globs, Names};
+pub(super) use number::{Count, Rate, Size, Time};
+pub(super) use text::{Address, Choice, FilePath, Loopback, Name, SecretText, UrlPath};
+
+use super::{
+    document::{Node, Value},
+    key::Kind,
+    reading::Reading,
+    report::Reported,
+};
+
+/// What another kind says, or `"off"`.
+#[derive(Debug)]
+pub(super) struct OrOff<K>(pub(super) K);
+
+impl<K: Kind> Kind for OrOff<K> {
+    type Value = Option<K::Value>;
+
+    fn expected(&self) -> String {
+        format!("{}, or \"off\"", self.0.expected())
+    }
+
+    fn read(&self, node: &Node, reading: &mut Reading<'_, '_>) -> Result<Self::Value, Reported> {
+        match &node.value {
+            Value::Text(text) if text == "off" => Ok(None),
+            _ => self.0.read(node, reading).map(Some),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `[sinks.NAME]`: where events go.
+
+mod file;
+mod stdout;
+
+use forebay_buffer::Start;
+
+use super::{
+    SinkConfig, SinkKind,
+    document::{Entry, Value},
+    key::{Key, Schema},
+    kind::{Choice, Count, Names, Rate, Size},
+    reading::{Reader, Section, not_a_table},
+    report::Reported,
+    sources::RENAMED_FROM,
+};
+use crate::{contract::BatchLimits, sink::Format};
+
+#[derive(Debug, Clone, Copy)]
+enum Type {
+    File,
+    Stdout,
+}
+
+/// The tables of all types, as the reference shows them.
+pub(super) static SCHEMAS: [&Schema; 3] = [&COMMON, &file::FILE, &stdout::STDOUT];
+
+static COMMON: Schema = Schema {
+    name: "sinks.NAME",
+    variant: "",
+    doc: "Where events go. NAME is yours: checkpoints bear it.",
+    keys: &[&TYPE, &INPUTS, &START, &MAX_RATE, &MAX_BATCH_EVENTS, &MAX_BATCH_BYTES, &RENAMED_FROM],
+    tables: &[],
+};
+
+static TYPE: Key<Choice<Type>> = Key::required(
+    "type",
+    Choice { what: "type of sink", of: &[("file", Type::File), ("stdout", Type::Stdout)] },
+    "What kind of sink it is.",
+);
+
+static INPUTS: Key<Names> = Key::required("inputs", Names, "The names of the sources whose events it takes.");
+
+static START: Key<Choice<Start>> = Key::with_default(
+    "start",
+    Choice { what: "place to start at", of: &[("oldest", Start::Oldest), ("now", Start::Now)] },
+    r#""oldest""#,
+    "Where a sink that is new begins: with the oldest event in the buffer, or with the next that comes.",
+);
+
+static MAX_RATE: Key<Rate> = Key::optional(
+    "max_bytes_per_second",
+    Rate,
+    "as fast as the destination confirms",
+    "The most that it sends, counted in bytes of events before compression: leaves room on a thin line for others.",
+);
+
+static MAX_BATCH_EVENTS: Key<Count> = Key::with_default(
+    "max_batch_events",
+    Count { min: 1, max: 100_000 },
+    "1000",
+    "The most events that are delivered and confirmed together.",
+);
+
+static MAX_BATCH_BYTES: Key<Size> = Key::with_default(
+    "max_batch_bytes",
+    Size { min: 1 << 10, max: 64 << 20 },
+    r#""1MiB""#,
+    "The most bytes of events that are delivered and confirmed together. A larger event is a batch of its own.",
+);
+
+/// A key that sinks of lines share.
+static FORMAT: Key<Choice<Format>> = Key::with_default(
+    "format",
+    Choice { what: "format of lines", of: &[("envelope", Format::Envelope), ("body", Format::Body)] },
+    r#""envelope""#,
+    "\"envelope\": a JSON object with stream, offset, time, key, headers and body. \"body\": the body alone, as JSON.",
+);
+
+/// Reads the sink that `entry` is.
+pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> Result<SinkConfig, Reported> {
+    let path = format!("sinks.{name}");
+    let Value::Table(table) = &entry.node.value else {
+        return Err(reader.report.error(not_a_table(&entry.node, &path)));
+    };
+    let kind = Section::peek(reader, &path, entry.key, table, &COMMON).value(&TYPE)?;
+    let schema = match kind {
+        Type::File => &file::FILE,
+        Type::Stdout => &stdout::STDOUT,
+    };
+    let mut section = Section::open(reader, &path, entry.key, table, vec![&COMMON, schema]);
+    let inputs = section.value(&INPUTS);
+    let start = section.value(&START);
+    let max_bytes_per_second = section.given(&MAX_RATE);
+    let renamed_from = section.given(&RENAMED_FROM);
+    let batch = read_batch(&mut section);
+    let kind = match kind {
+        Type::File => file::read(&mut section, name, batch).map(SinkKind::File),
+        Type::Stdout => stdout::read(&mut section, batch).map(SinkKind::Stdout),
+    };
+    Ok(SinkConfig {
+        kind: kind?,
+        inputs: inputs?,
+        start: start?,
+        max_bytes_per_second: max_bytes_per_second?,
+        renamed_from: renamed_from?,
+    })
+}
+
+fn read_batch(section: &mut Section<'_, '_, '_>) -> Result<BatchLimits, Reported> {
+    let (events, bytes) = (section.value(&MAX_BATCH_EVENTS), section.value(&MAX_BATCH_BYTES));
+    let fits = |limit| usize::try_from(limit).expect("64 Mi fit the address space");
+    Ok(BatchLimits { max_events: fits(events?), max_bytes: fits(bytes?) })
+}

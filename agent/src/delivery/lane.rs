@@ -1,0 +1,140 @@
+//! One partition's lane: sessions, and what lies between them.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use forebay_buffer::{Buffer, Error, Partition, Subscription};
+
+use super::{
+    feed::{Feed, blocking},
+    pace::Pace,
+    session::{End, Session, interrupted},
+    window::Window,
+};
+use crate::{
+    contract::{PartitionId, Shutdown, Sink, SinkError},
+    fence::{Fences, Pass},
+    progress::{Condition, Progress},
+    retry::Backoff,
+};
+
+/// Delivers one partition to one sink.
+pub(super) struct LaneTask {
+    pub(super) id: Arc<PartitionId>,
+    /// How log lines and health call it.
+    pub(super) label: String,
+    pub(super) sink_name: String,
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) buffer: Buffer,
+    pub(super) partition: Partition,
+    pub(super) feed: Feed,
+    pub(super) pace: Option<Pace>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) fences: Fences,
+}
+
+/// What to do after a session.
+enum Next {
+    /// Ask the destination again after a while.
+    Again(Duration),
+    /// Nothing before the fence has been opened anew.
+    Fenced,
+    /// Nothing before an operator has acted.
+    Stopped,
+    /// The lane is done.
+    Done(Result<(), Error>),
+}
+
+impl LaneTask {
+    /// Delivers until shutdown. An error means that the buffer is damaged.
+    pub(super) async fn run(self, mut shutdown: Shutdown) -> Result<(), Error> {
+        self.progress.enter(&self.label, Condition::Starting);
+        let mut backoff = Backoff::default();
+        loop {
+            let pass = tokio::select! {
+                pass = self.fences.pass(self.partition.stream(), self.partition.name()) => pass,
+                () = shutdown.requested() => return Ok(()),
+            };
+            if let Some(outcome) = self.behind_the_fence(&pass, &mut backoff, &mut shutdown).await {
+                return outcome;
+            }
+        }
+    }
+
+    /// Session after session, until the fence is being closed (`None`) or the lane is done.
+    async fn behind_the_fence(
+        &self,
+        pass: &Pass,
+        backoff: &mut Backoff,
+        shutdown: &mut Shutdown,
+    ) -> Option<Result<(), Error>> {
+        let mut window = Window::default();
+        let mut lane = self.sink.lane(Arc::clone(&self.id));
+        let mut ailing = false;
+        loop {
+            let end = match self.subscription().await {
+                Ok(subscription) => {
+                    let window = &mut window;
+                    let lane = lane.as_mut();
+                    Session { task: self, subscription: &subscription, lane, window, pass, shutdown, backoff, ailing }
+                        .run()
+                        .await
+                }
+                Err(error) => End::Buffer(error),
+            };
+            // Until the destination has been asked again, it may have any of it.
+            window.lose_sight();
+            ailing = true;
+            match self.next(end, backoff) {
+                Next::Done(outcome) => return Some(outcome),
+                _ if shutdown.is_requested() => return Some(Ok(())),
+                _ if pass.is_closing() => return None,
+                Next::Again(wait) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = interrupted(shutdown, pass) => {}
+                    }
+                }
+                Next::Fenced => {
+                    tokio::select! {
+                        () = pass.superseded() => return None,
+                        () = shutdown.requested() => {}
+                    }
+                }
+                Next::Stopped => interrupted(shutdown, pass).await,
+            }
+        }
+    }
+
+    fn next(&self, end: End, backoff: &mut Backoff) -> Next {
+        let (message, wait) = match end {
+            End::Interrupted => return Next::Again(Duration::ZERO),
+            End::Buffer(Error::Closed) => return Next::Done(Ok(())),
+            End::Buffer(error @ Error::Damaged(_)) => return Next::Done(Err(error)),
+            End::Buffer(error @ (Error::Unknown(_) | Error::Refused(_))) => return self.stopped(error.to_string()),
+            End::Buffer(error @ (Error::Full(_) | Error::Failed(_))) => (error.to_string(), backoff.next()),
+            End::Sink(SinkError::Stop(message)) => return self.stopped(message),
+            End::Sink(SinkError::Fenced(message)) => {
+                self.progress.enter(&self.label, Condition::Waiting(message));
+                return Next::Fenced;
+            }
+            End::Sink(SinkError::Reconnect(message)) => (message, backoff.next()),
+            End::Sink(SinkError::Retry { message, after }) => (message, after.unwrap_or_else(|| backoff.next())),
+        };
+        self.progress.errors.fetch_add(1, Ordering::Relaxed);
+        self.progress.enter(&self.label, Condition::Waiting(message));
+        Next::Again(wait)
+    }
+
+    fn stopped(&self, message: String) -> Next {
+        self.progress.enter(&self.label, Condition::Stopped(message));
+        Next::Stopped
+    }
+
+    async fn subscription(&self) -> Result<Subscription, Error> {
+        let (buffer, sink, partition) = (self.buffer.clone(), self.sink_name.clone(), self.partition.clone());
+        blocking(move || buffer.subscription(&sink, &partition)).await
+    }
+}

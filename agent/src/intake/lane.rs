@@ -1,0 +1,297 @@
+//! One partition's way into the buffer.
+
+use std::sync::Arc;
+
+use forebay_buffer::{AppendError, Appended, Encoded, Error, Numbering, Offset, Partition};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    Shared,
+    admission::Admitted,
+    answer, blocking,
+    group::{Group, Waiting},
+    pressure::news,
+};
+use crate::contract::{Delivered, INTAKE_QUEUE, IntakeError, IntakeRequest, Resume};
+
+/// Compressing more than this, and waiting for a place in the writer's queue, is left to the blocking threads.
+const INLINE_BYTES: usize = 64 << 10;
+
+/// Writes one partition.
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+    name: String,
+    queue: mpsc::Receiver<Admitted>,
+    /// What came up while a group was gathered and could not join it.
+    next: Option<Admitted>,
+    partition: Option<Partition>,
+    /// How often the source has said that the partition is lost, as soon as it says so.
+    losses: watch::Receiver<u64>,
+    losses_done: u64,
+    /// Why nothing is taken: until the source asks where to resume, or for good.
+    closed: Option<IntakeError>,
+}
+
+/// The sending end of a lane.
+pub(super) struct LaneHandle {
+    queue: mpsc::Sender<Admitted>,
+    losses: watch::Sender<u64>,
+}
+
+impl LaneHandle {
+    pub(super) async fn send(&self, admitted: Admitted) {
+        if let IntakeRequest::Lost { .. } = admitted.request {
+            self.losses.send_modify(|losses| *losses += 1);
+        }
+        // A lane ends only when its handle is gone, unless it panicked: then the dropped reply says "closed".
+        let _ = self.queue.send(admitted).await;
+    }
+}
+
+impl Lane {
+    pub(super) fn new(shared: Arc<Shared>, name: String) -> (Self, LaneHandle) {
+        let (handle, queue) = mpsc::channel(INTAKE_QUEUE);
+        let (losses_handle, losses) = watch::channel(0);
+        let lane = Self { shared, name, queue, next: None, partition: None, losses, losses_done: 0, closed: None };
+        (lane, LaneHandle { queue: handle, losses: losses_handle })
+    }
+
+    /// Serves until the handle is gone and everything is answered.
+    pub(super) async fn run(mut self) {
+        loop {
+            let next = match self.next.take() {
+                Some(next) => Some(next),
+                None => self.queue.recv().await,
+            };
+            let Some(Admitted { request, permit }) = next else { return };
+            match request {
+                IntakeRequest::Append { batch, wait, reply, .. } => {
+                    let group = self.gather(Waiting { batch, wait, reply, permit });
+                    self.write(group).await;
+                }
+                IntakeRequest::Resume { numbering, reply, .. } => answer(reply, self.resume(numbering).await),
+                IntakeRequest::Lost { reply, .. } => {
+                    let outcome = self.lose_ownership().await;
+                    self.losses_done += 1;
+                    answer(reply, outcome);
+                }
+                IntakeRequest::Watch { reply, .. } => answer(reply, self.watch().await),
+                IntakeRequest::Lose { events, bytes, reason, reply, .. } => {
+                    answer(reply, self.record_loss(events, bytes, &reason).await);
+                }
+            }
+        }
+    }
+
+    /// Puts `first` together with whatever waits behind it and can share its fate.
+    fn gather(&mut self, first: Waiting) -> Group {
+        let mut group = Group::new(first);
+        while let Ok(Admitted { request, permit }) = self.queue.try_recv() {
+            match request {
+                IntakeRequest::Append { batch, wait, reply, .. }
+                    if group.can_take(&batch, wait, self.shared.max_bytes) =>
+                {
+                    group.push(Waiting { batch, wait, reply, permit });
+                }
+                request => {
+                    self.next = Some(Admitted { request, permit });
+                    break;
+                }
+            }
+        }
+        group
+    }
+
+    async fn write(&mut self, mut group: Group) {
+        let shared = Arc::clone(&self.shared);
+        let mut held_back = None;
+        let mut encoded = None;
+        loop {
+            if let Some(error) = self.refusal() {
+                return group.refuse(&error);
+            }
+            // Asked for before the attempt, so that no news of room is missed.
+            let room = shared.buffer.room_made();
+            match self.attempt(&mut group, encoded.take()).await {
+                Ok(appended) => {
+                    shared.progress.count(appended.events, group.size_bytes as u64);
+                    count(&shared.progress.refused, group.refused);
+                    count(&shared.progress.dropped, appended.dropped);
+                    return group.acknowledge(appended);
+                }
+                Err(Attempt::Full(back)) => {
+                    shared.pressure.met();
+                    if !group.wait {
+                        return group.refuse(&IntakeError::Full);
+                    }
+                    held_back.get_or_insert_with(|| shared.pressure.waiting());
+                    encoded = back;
+                }
+                Err(Attempt::Refused(error)) => {
+                    // A later batch's position would skip this one: nothing more until the source has looked again.
+                    let error = IntakeError::Closed(error.to_string());
+                    self.closed = group.wait.then(|| error.clone());
+                    return group.refuse(&error);
+                }
+                Err(Attempt::Failed(error)) => return group.refuse(&shared.fail(error)),
+            }
+            if let Err(error) = self.wait_for_room(room).await {
+                self.closed = Some(error.clone());
+                return group.refuse(&error);
+            }
+        }
+    }
+
+    /// Why a batch cannot be taken, if it cannot.
+    fn refusal(&self) -> Option<IntakeError> {
+        let lost = *self.losses.borrow() > self.losses_done;
+        lost.then_some(IntakeError::Fenced).or_else(|| self.closed.clone()).or_else(|| self.shared.failure())
+    }
+
+    async fn wait_for_room(&mut self, room: event_listener::EventListener) -> Result<(), IntakeError> {
+        let mut shutdown = self.shared.shutdown.clone();
+        let losses_done = self.losses_done;
+        tokio::select! {
+            () = news(room) => Ok(()),
+            () = shutdown.requested() => Err(IntakeError::Closed("the agent is shutting down, and the buffer is full".to_owned())),
+            _ = self.losses.wait_for(|losses| *losses > losses_done) => Err(IntakeError::Fenced),
+        }
+    }
+
+    async fn attempt(&mut self, group: &mut Group, encoded: Option<Encoded>) -> Result<Appended, Attempt> {
+        let partition = self.open(Numbering::Assigned).await?;
+        let queued = match encoded {
+            None if group.size_bytes < INLINE_BYTES => partition.append(partition.encode(group.take_batch())?),
+            Some(encoded) if group.size_bytes < INLINE_BYTES => partition.append(encoded),
+            encoded => {
+                let batch = group.take_batch();
+                let _working = self.shared.progress.working();
+                blocking(move || Ok(partition.append(encoded.map_or_else(|| partition.encode(batch), Ok)?))).await?
+            }
+        };
+        match queued.await {
+            Ok(appended) => Ok(appended),
+            Err(AppendError::Full(encoded)) => Err(Attempt::Full(Some(*encoded))),
+            Err(AppendError::Failed(error)) => Err(error.into()),
+        }
+    }
+
+    /// The partition: the one in use, or the one on disk, or a new one with this numbering.
+    async fn open(&mut self, numbering: Numbering) -> Result<Partition, Error> {
+        if let Some(partition) = &self.partition {
+            return Ok(partition.clone());
+        }
+        let (buffer, stream, name) = (self.shared.buffer.clone(), self.shared.stream.clone(), self.name.clone());
+        let partition = blocking(move || buffer.partition(&stream, &name, numbering)).await?;
+        Ok(self.partition.insert(partition).clone())
+    }
+
+    async fn resume(&mut self, numbering: Numbering) -> Result<Resume, IntakeError> {
+        if self.partition.as_ref().is_some_and(|partition| partition.numbering() != numbering) {
+            self.partition = None;
+        }
+        let partition = self.open(numbering).await.map_err(|error| self.explain(error))?;
+        self.closed = None;
+        Ok(standing(&partition))
+    }
+
+    async fn watch(&mut self) -> Result<watch::Receiver<Delivered>, IntakeError> {
+        let partition = self.open(Numbering::Assigned).await.map_err(|error| self.explain(error))?;
+        let (sender, receiver) = watch::channel(delivered(&partition));
+        tokio::spawn(async move {
+            loop {
+                let change = partition.listen();
+                let now = delivered(&partition);
+                sender.send_if_modified(|before| {
+                    let changed = *before != now;
+                    *before = now;
+                    changed
+                });
+                tokio::select! {
+                    () = change => {}
+                    () = sender.closed() => return,
+                }
+            }
+        });
+        Ok(receiver)
+    }
+
+    /// Takes back what was not delivered: the new owner reads it upstream.
+    async fn lose_ownership(&mut self) -> Result<Resume, IntakeError> {
+        self.closed = Some(IntakeError::Fenced);
+        let Some(partition) = self.existing().await.map_err(|error| self.explain(error))? else {
+            return Ok(Resume { high_water: Offset::BEFORE_ALL, position: None });
+        };
+        let shared = Arc::clone(&self.shared);
+        shared.fences.close(&shared.stream, &self.name).await;
+        let taken = blocking({
+            let partition = partition.clone();
+            move || partition.take_back()
+        });
+        let outcome = taken.await;
+        shared.fences.open(&shared.stream, &self.name);
+        let events = outcome.map_err(|error| self.explain(error))?;
+        log::info!("{} ({}): lost to another owner; {events} events taken back", shared.progress.subject(), self.name);
+        Ok(standing(&partition))
+    }
+
+    /// The partition if there is one, whatever its numbering.
+    async fn existing(&mut self) -> Result<Option<Partition>, Error> {
+        if self.partition.is_none() {
+            let (buffer, stream) = (self.shared.buffer.clone(), self.shared.stream.clone());
+            let all = blocking(move || buffer.partitions(&stream)).await?;
+            self.partition = all.into_iter().find(|p| p.name() == self.name && p.for_sink().is_none());
+        }
+        Ok(self.partition.clone())
+    }
+
+    async fn record_loss(&mut self, events: u64, bytes: u64, reason: &str) -> Result<(), IntakeError> {
+        let partition = self.open(Numbering::Assigned).await.map_err(|error| self.explain(error))?;
+        let recorded = self.shared.buffer.record_loss(&partition, events, bytes, reason).await;
+        recorded.map_err(|error| self.explain(error))?;
+        count(&self.shared.progress.dropped, events);
+        Ok(())
+    }
+
+    /// What a source is told of an error that is not about one of its batches.
+    fn explain(&self, error: Error) -> IntakeError {
+        match Attempt::from(error) {
+            Attempt::Full(_) => IntakeError::Full,
+            Attempt::Refused(error) => IntakeError::Closed(error.to_string()),
+            Attempt::Failed(error) => self.shared.fail(error),
+        }
+    }
+}
+
+/// Why an attempt to write a group did not succeed.
+enum Attempt {
+    /// No room: try the same again later.
+    Full(Option<Encoded>),
+    /// The buffer is well, and does not want this.
+    Refused(Error),
+    /// The buffer cannot be written to.
+    Failed(Error),
+}
+
+impl From<Error> for Attempt {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Full(_) => Self::Full(None),
+            Error::Unknown(_) | Error::Refused(_) => Self::Refused(error),
+            Error::Damaged(_) | Error::Failed(_) | Error::Closed => Self::Failed(error),
+        }
+    }
+}
+
+fn standing(partition: &Partition) -> Resume {
+    Resume { high_water: partition.high_water(), position: partition.position() }
+}
+
+fn delivered(partition: &Partition) -> Delivered {
+    let (offset, position) = partition.delivered();
+    Delivered { offset, position }
+}
+
+fn count(counter: &std::sync::atomic::AtomicU64, more: u64) {
+    counter.fetch_add(more, std::sync::atomic::Ordering::Relaxed);
+}

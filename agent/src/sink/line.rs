@@ -1,0 +1,227 @@
+//! An event as one line of JSON, written by hand for speed.
+//!
+//! A body that is JSON is embedded as it came; any other is a string, or base64 where it is not UTF-8. A line has no
+//! line break in it, whatever the body looks like.
+
+use std::io::Write;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use forebay_buffer::{Event, Offset, TimeQuality, Timestamp, Value};
+use serde::de::IgnoredAny;
+
+use super::Format;
+use crate::contract::PartitionId;
+
+/// Appends `event` to `out`, line break included.
+pub fn write_line(out: &mut Vec<u8>, format: Format, partition: &PartitionId, offset: Offset, event: &Event) {
+    match format {
+        Format::Envelope => write_envelope(out, partition, offset, event),
+        Format::Body => match Body::of(event) {
+            Body::None => out.extend_from_slice(b"null"),
+            Body::Json(json) => write_compact(out, json),
+            Body::Text(text) => write_string(out, text),
+            Body::Bytes(bytes) => {
+                out.extend_from_slice(b"{\"body_base64\":");
+                write_base64(out, bytes);
+                out.push(b'}');
+            }
+        },
+    }
+    out.push(b'\n');
+}
+
+fn write_envelope(out: &mut Vec<u8>, partition: &PartitionId, offset: Offset, event: &Event) {
+    out.extend_from_slice(b"{\"stream\":");
+    write_string(out, &partition.stream);
+    out.extend_from_slice(b",\"partition\":");
+    write_string(out, &partition.name);
+    out.extend_from_slice(b",\"offset\":");
+    write_integer(out, offset.0);
+    out.extend_from_slice(b",\"time\":");
+    write_time(out, event.time);
+    match event.time_quality {
+        TimeQuality::Given | TimeQuality::Stamped => {}
+        TimeQuality::Repaired => out.extend_from_slice(b",\"time_quality\":\"repaired\""),
+        TimeQuality::Untrusted => out.extend_from_slice(b",\"time_quality\":\"untrusted\""),
+    }
+    if let Some(key) = &event.key {
+        write_text_or_base64(out, "key", key);
+    }
+    if !event.headers.is_empty() {
+        write_headers(out, &event.headers);
+    }
+    if let Some(table) = &event.table {
+        out.extend_from_slice(b",\"table\":");
+        write_string(out, table);
+    }
+    match Body::of(event) {
+        Body::None => {}
+        Body::Json(json) => {
+            out.extend_from_slice(b",\"body\":");
+            write_compact(out, json);
+        }
+        Body::Text(text) => {
+            out.extend_from_slice(b",\"body\":");
+            write_string(out, text);
+        }
+        Body::Bytes(bytes) => {
+            out.extend_from_slice(b",\"body_base64\":");
+            write_base64(out, bytes);
+        }
+    }
+    out.push(b'}');
+}
+
+enum Body<'a> {
+    None,
+    Json(&'a str),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Body<'a> {
+    fn of(event: &'a Event) -> Self {
+        let Some(bytes) = &event.body else { return Self::None };
+        // The validator looks at the grammar only, so UTF-8 comes first.
+        match std::str::from_utf8(bytes) {
+            Err(_) => Self::Bytes(bytes),
+            Ok(text) if serde_json::from_str::<IgnoredAny>(text).is_ok() => Self::Json(text),
+            Ok(text) => Self::Text(text),
+        }
+    }
+}
+
+/// Valid JSON, without its line breaks: they can only stand between tokens, where punctuation separates as well.
+fn write_compact(out: &mut Vec<u8>, json: &str) {
+    let mut rest = json.trim_ascii().as_bytes();
+    while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
+        out.extend_from_slice(&rest[..at]);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// One member for each name. A name that occurs more than once has all its values in an array.
+fn write_headers(out: &mut Vec<u8>, headers: &[(String, Value)]) {
+    out.extend_from_slice(b",\"headers\":{");
+    let mut first = true;
+    for (at, (name, value)) in headers.iter().enumerate() {
+        let same = |(other, _): &&(String, Value)| other == name;
+        if headers[..at].iter().any(|header| same(&header)) {
+            continue;
+        }
+        if !first {
+            out.push(b',');
+        }
+        first = false;
+        write_string(out, name);
+        out.push(b':');
+        if headers[at + 1..].iter().any(|header| same(&header)) {
+            for (nth, (_, value)) in headers[at..].iter().filter(same).enumerate() {
+                out.push(if nth == 0 { b'[' } else { b',' });
+                write_value(out, value);
+            }
+            out.push(b']');
+        } else {
+            write_value(out, value);
+        }
+    }
+    out.push(b'}');
+}
+
+fn write_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::String(text) => write_string(out, text),
+        Value::Integer(integer) => write_integer(out, *integer),
+        Value::Float(float) if float.is_finite() => write_json(out, float),
+        Value::Float(float) => write_string(out, &float.to_string()),
+        Value::Boolean(boolean) => out.extend_from_slice(if *boolean { b"true" } else { b"false" }),
+        Value::Bytes(bytes) => write_base64(out, bytes),
+        Value::Time(time) => write_time(out, *time),
+    }
+}
+
+fn write_text_or_base64(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    match std::str::from_utf8(bytes) {
+        Ok(text) => {
+            out.extend_from_slice(b"\":");
+            write_string(out, text);
+        }
+        Err(_) => {
+            out.extend_from_slice(b"_base64\":");
+            write_base64(out, bytes);
+        }
+    }
+}
+
+fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+    out.push(b'"');
+}
+
+fn write_string(out: &mut Vec<u8>, text: &str) {
+    write_json(out, text);
+}
+
+fn write_json(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+    serde_json::to_writer(out, value)
+        .expect("a string or a number always has a JSON form, and memory takes all writes");
+}
+
+fn write_integer(out: &mut Vec<u8>, integer: i64) {
+    write!(out, "{integer}").expect("memory takes all writes");
+}
+
+/// RFC 3339 with microseconds, in UTC; a year beyond four digits has a sign, as ISO 8601 has it.
+fn write_time(out: &mut Vec<u8>, time: Timestamp) {
+    const MICROS_A_DAY: i64 = 86_400_000_000;
+    let (days, micros) = (time.0.div_euclid(MICROS_A_DAY), time.0.rem_euclid(MICROS_A_DAY));
+    let (year, month, day) = civil(days);
+    out.push(b'"');
+    if (0..=9999).contains(&year) {
+        push_digits::<4>(out, year);
+    } else {
+        write!(out, "{year:+05}").expect("memory takes all writes");
+    }
+    out.push(b'-');
+    push_digits::<2>(out, month);
+    out.push(b'-');
+    push_digits::<2>(out, day);
+    let seconds = micros / 1_000_000;
+    for (mark, part) in [(b'T', seconds / 3600), (b':', seconds / 60 % 60), (b':', seconds % 60)] {
+        out.push(mark);
+        push_digits::<2>(out, part);
+    }
+    out.push(b'.');
+    push_digits::<6>(out, micros % 1_000_000);
+    out.extend_from_slice(b"Z\"");
+}
+
+fn push_digits<const N: usize>(out: &mut Vec<u8>, mut number: i64) {
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    out.extend_from_slice(&digits);
+}
+
+/// Year, month and day of a count of days since 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms", `civil_from_days`).
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! Where a rotated file went, and what was written after it.
+//!
+//! Rotation renames `app.log` to `app.log.1`, that to `app.log.2`, and so on, or to `app.log-20261120`. Which of two is
+//! newer is told by their names alone: a clock that was wrong for a while has given them the wrong times.
+
+use std::{
+    cmp::Reverse,
+    ffi::OsStr,
+    fs, io,
+    os::unix::fs::DirEntryExt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    file::{self, FileId},
+    position::Identity,
+};
+
+/// What rotation made of a file.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Rotated {
+    /// The name it has now, in the same folder.
+    pub(super) now_at: Option<PathBuf>,
+    /// What was rotated away after it, oldest first. What is at the original path is newer than all of these.
+    pub(super) newer: Vec<PathBuf>,
+}
+
+/// Looks in the folder of `path` for the file `id` that was once there, and for what came between it and the file
+/// that is there now.
+pub(super) fn trace(path: &Path, id: FileId) -> io::Result<Rotated> {
+    let (Some(folder), Some(base)) = (path.parent(), path.file_name()) else { return Ok(Rotated::default()) };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let mut ranked = Vec::new();
+    let mut now_at = None;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let rank = Rank::of(base, &name);
+        // The number in the folder is a hint: it is another file system's where something is mounted.
+        if entry.ino() == id.inode && file::look(&entry.path())?.is_some_and(|look| look.id == id) {
+            now_at = Some((entry.path(), rank.clone()));
+        } else if let Some(rank) = rank {
+            ranked.push((rank, entry.path()));
+        }
+    }
+    let Some((now_at, rank)) = now_at else { return Ok(Rotated::default()) };
+    ranked.retain(|(other, _)| rank.as_ref().is_some_and(|own| other.is_newer_than(own)));
+    ranked.sort();
+    Ok(Rotated { now_at: Some(now_at), newer: ranked.into_iter().map(|(_, path)| path).collect() })
+}
+
+/// Looks in the folder of `path` for the file that `identity` describes, under whatever name; else for one with its
+/// number under the name of a rotated file, which was truncated, or made anew, before it was rotated.
+pub(super) fn find(path: &Path, identity: &Identity) -> io::Result<Option<PathBuf>> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut rewritten = None;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.ino() != identity.inode {
+            continue;
+        }
+        let Some((file, look)) = file::open(&entry.path())? else { continue };
+        if identity.is(look.id, &file::head(&file)?) {
+            return Ok(Some(entry.path()));
+        }
+        if path.file_name().and_then(|base| Rank::of(base, &entry.file_name())).is_some() {
+            rewritten = Some(entry.path());
+        }
+    }
+    Ok(rewritten)
+}
+
+/// The path that a file had before it was rotated, by its name: `a.log` for `a.log.1`.
+pub(super) fn original(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let bases = name.match_indices(['.', '-', '_']).map(|(at, _)| &name[..at]);
+    let base =
+        bases.filter(|base| !base.is_empty()).find(|base| Rank::of(OsStr::new(base), OsStr::new(name)).is_some())?;
+    Some(path.with_file_name(base))
+}
+
+/// How old a rotated file is among its kin, by what its name adds to the original. Ascending: oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// `.1`, `.2`: the higher the older.
+    Count(Reverse<u32>),
+    /// `-20261120`, `.2026-11-20T14`: in the order of time.
+    Date(String),
+}
+
+impl Rank {
+    fn of(base: &OsStr, name: &OsStr) -> Option<Self> {
+        let added = name.to_str()?.strip_prefix(base.to_str()?)?;
+        let stamp = added.strip_prefix(['.', '-', '_'])?;
+        let is_stamp = |c: char| c.is_ascii_digit() || matches!(c, '-' | '_' | '.' | ':' | 'T' | 'Z');
+        if !stamp.starts_with(|c: char| c.is_ascii_digit()) || !stamp.chars().all(is_stamp) {
+            return None;
+        }
+        match stamp.parse() {
+            Ok(count) if stamp.len() < "20261120".len() => Some(Self::Count(Reverse(count))),
+            _ => Some(Self::Date(added.to_owned())),
+        }
+    }
+
+    fn is_newer_than(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Count(_), Self::Count(_)) | (Self::Date(_), Self::Date(_)) => self > other,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_with(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in names {
+            fs::write(folder.path().join(name), name).expect("a write");
+        }
+        folder
+    }
+
+    fn newer_than(folder: &Path, name: &str) -> Vec<String> {
+        let id = file::look(&folder.join(name)).expect("no error").expect("a file").id;
+        let rotated = trace(&folder.join("a.log"), id).expect("no error");
+        assert_eq!(rotated.now_at, Some(folder.join(name)));
+        let names = rotated.newer.iter().filter_map(|path| path.file_name()?.to_str());
+        names.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_came_after_a_counted_file_is_found_oldest_first() {
+        let folder = folder_with(&["a.log", "a.log.1", "a.log.2", "a.log.10", "a.log.11", "a.log.3.gz", "b.log.1"]);
+        assert_eq!(newer_than(folder.path(), "a.log.10"), ["a.log.2", "a.log.1"]);
+        assert_eq!(newer_than(folder.path(), "a.log.1"), [] as [&str; 0]);
+        assert_eq!(newer_than(folder.path(), "a.log"), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn what_came_after_a_dated_file_is_found_oldest_first() {
+        let folder =
+            folder_with(&["a.log", "a.log-20261118", "a.log-20261119", "a.log-20261120", "a.log-old", "a.log.1"]);
+        assert_eq!(newer_than(folder.path(), "a.log-20261118"), ["a.log-20261119", "a.log-20261120"]);
+    }
+
+    #[test]
+    fn a_rotated_name_tells_the_original() {
+        let original = |name| original(Path::new(name)).map(|path| path.display().to_string());
+        assert_eq!(original("/v/a.log.1"), Some("/v/a.log".to_owned()));
+        assert_eq!(original("/v/a.log-2026-11-20T14"), Some("/v/a.log".to_owned()));
+        for name in ["/v/a.log", "/v/a.log.1.gz", "/v/.1", "/v/a.log.1st"] {
+            assert_eq!(original(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_copy_that_somebody_made_is_not_taken_for_a_rotated_file() {
+        let folder = folder_with(&["a.log", "a.log.2", "a.log.bak", "a.log~", "a.log.1.bak", "a.log."]);
+        assert_eq!(newer_than(folder.path(), "a.log.2"), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_file_is_found_under_any_name_and_not_when_its_inode_was_reused() {
+        let folder = folder_with(&["a.log", "moved"]);
+        let path = folder.path().join("a.log");
+        let id = file::look(&folder.path().join("moved")).expect("no error").expect("a file").id;
+        let found = find(&path, &Identity::new(id, b"moved")).expect("no error");
+        assert_eq!(found, Some(folder.path().join("moved")));
+        assert_eq!(find(&path, &Identity::new(id, b"other")).expect("no error"), None);
+        fs::rename(folder.path().join("moved"), folder.path().join("a.log.1")).expect("a rename");
+        let found = find(&path, &Identity::new(id, b"other")).expect("no error");
+        assert_eq!(found, Some(folder.path().join("a.log.1")), "something else was in it before it was rotated");
+    }
+}
