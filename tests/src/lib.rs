@@ -1,0 +1,9 @@
+//! Fault injection, end-to-end tests and benchmarks for Forebay: the pieces that more than one test shares.
+
+pub mod clock;
+pub mod harness;
+pub mod load;
+pub mod random;
+pub mod sinks;
+pub mod vfs;
+pub mod workload;
