@@ -87,7 +87,7 @@ fn sources_share_what_the_quotas_of_others_leave() {
         inputs = ["a", "b", "c"]
         "#,
     );
-    let limits = |name: &str| config.sources[name].limits.clone();
+    let limits = |name: &str| config.sources[name].limits;
     assert_eq!(limits("a").max_bytes, 512 << 20);
     assert_eq!((limits("a").max_age, limits("a").when_full), (None, WhenFull::DropNewest));
     assert_eq!((limits("b").max_bytes, limits("c").max_bytes), (256 << 20, 256 << 20));

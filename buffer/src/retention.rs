@@ -46,6 +46,8 @@ pub(crate) fn admit(txn: &mut Txn<'_>, stream: i64, bytes: u64) -> Result<Verdic
         if limits.when_full != WhenFull::DropOldest || !drop_oldest(txn, stream, ledger::DROP_OLDEST)? {
             return Ok(Verdict::Full);
         }
+        // Pages that were freed just now count within this transaction already.
+        txn.space.measure(txn.db)?;
     }
 }
 

@@ -136,6 +136,18 @@ fn two_sinks_at_different_speeds_miss_exactly_what_the_ledger_says() {
 }
 
 #[test]
+fn a_full_file_drops_no_more_than_the_next_batch_needs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let buffer = Options { max_bytes: 2 * 1024 * KIB, ..options(directory.path()) }.open().expect("opens");
+    let partition = limited(&buffer, WhenFull::DropOldest, u64::MAX);
+    (0..1000).for_each(|n| assert!(try_append(&partition, n)));
+    let kept = buffer.status().expect("status").streams[0].events;
+    let lost: u64 = losses(&buffer).iter().map(|loss| loss.events).sum();
+    assert_eq!(kept + lost, 1000);
+    assert!(kept > 250, "2 MiB hold more than {kept} events of 4 KB");
+}
+
+#[test]
 fn what_is_in_flight_is_not_dropped_and_the_next_is() {
     let directory = tempfile::tempdir().expect("a directory");
     let buffer = open(directory.path());

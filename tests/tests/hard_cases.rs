@@ -1,14 +1,10 @@
 //! The delivery contract's hard cases, with a real buffer and the real delivery loop. For each: nothing lost in silence,
 //! nothing twice, or a clear stop.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use forebay_buffer::{Checkpoint, Generation, Numbering, Offset, StreamLimits, Tag, WhenFull};
-use forebay_tests::sinks::{Database, Fault, Gateway, Image, Row, TokenService, bodies, spy};
+use forebay_tests::sinks::{Database, Fault, Gateway, Row, TokenService, bodies};
 
 const LANE: &str = "s/0";
 
@@ -161,104 +157,6 @@ async fn a_fenced_lane_waits_for_its_fence() {
     holds(&database.rows(), 1..=3);
 }
 
-/// A kill at any moment of an event's refusal: before it, between it and the dead letter, between that and the
-/// checkpoint. If it was recorded, that is final, though the destination would take it now; if not, it is delivered.
-#[tokio::test]
-async fn a_kill_around_a_refusal_neither_loses_the_event_nor_has_it_twice() {
-    for keeps_prefix in [true, false] {
-        let (gateway, database) = (gateway(), Database::default());
-        database.keep_prefix(keeps_prefix);
-        database.forbid(&["3", "4", "8"]);
-        gateway.append("s", 1..=9);
-        let killed: Arc<Mutex<Vec<_>>> = Arc::default();
-        let on_step = {
-            let (killed, database, directory) = (Arc::clone(&killed), database.clone(), gateway.directory());
-            move |step| {
-                let moment = (step, Image::of(&directory), database.snapshot());
-                killed.lock().expect("nobody panicked").push(moment);
-            }
-        };
-        let running = gateway.deliver("d", &["s"], spy(database.sink(5), Arc::new(on_step)));
-        database.until_rows(6).await;
-        running.stop().await;
-        assert_eq!(of_lane(&database.rows()), ["1", "2", "5", "6", "7", "9"]);
-        assert_eq!(gateway.dead_letters().len(), 3);
-
-        let moments = std::mem::take(&mut *killed.lock().expect("nobody panicked"));
-        assert!(moments.len() >= 8, "only {} moments", moments.len());
-        let mut outcomes = BTreeSet::new();
-        for (step, image, snapshot) in moments {
-            let (gateway, database) = (Gateway::from_image(&image), Database::default());
-            database.restore(snapshot);
-            let recorded: Vec<_> = gateway.dead_letters().iter().map(|letter| body(&letter.event)).collect();
-            let expected: Vec<_> = (1..=9).map(|n| n.to_string()).filter(|n| !recorded.contains(n)).collect();
-            deliver_until(&gateway, &database, expected.len()).await;
-            assert_eq!(of_lane(&database.rows()), expected, "killed at {step}");
-            assert_eq!(gateway.dead_letters().len(), recorded.len());
-            outcomes.insert(recorded.len());
-        }
-        assert!(outcomes.len() > 1, "the kills were all on one side of the dead letters: {outcomes:?}");
-    }
-}
-
-/// The same where the refusal becomes known only when the destination's token is past the event.
-#[tokio::test]
-async fn a_kill_after_a_token_has_passed_a_refused_event_does_not_lose_it() {
-    let (gateway, service) = (gateway(), TokenService::default());
-    service.forbid(&["3", "7"]);
-    gateway.append("s", 1..=9);
-    let killed: Arc<Mutex<Vec<_>>> = Arc::default();
-    let on_step = {
-        let (killed, service, directory) = (Arc::clone(&killed), service.clone(), gateway.directory());
-        move |step| killed.lock().expect("nobody panicked").push((step, Image::of(&directory), service.copy()))
-    };
-    let running = gateway.deliver("d", &["s"], spy(service.sink(2, 1 << 16), Arc::new(on_step)));
-    service.until_rows(7).await;
-    running.stop().await;
-    assert_eq!(gateway.dead_letters().len(), 2);
-
-    let moments = std::mem::take(&mut *killed.lock().expect("nobody panicked"));
-    let mut lagging = 0;
-    for (step, image, service) in moments {
-        let gateway = Gateway::from_image(&image);
-        lagging += usize::from(gateway.dead_letters().is_empty() && service.rows().len() > 2);
-        let running = gateway.deliver("d", &["s"], service.sink(2, 1 << 16));
-        service.until_rows(7).await;
-        running.stop().await;
-        assert_eq!(of_lane(&service.rows()), ["1", "2", "4", "5", "6", "8", "9"], "killed at {step}");
-        let letters: Vec<_> = gateway.dead_letters().iter().map(|letter| body(&letter.event)).collect();
-        assert_eq!(letters, ["3", "7"], "killed at {step}");
-    }
-    assert!(lagging > 0, "no kill was between the token and the dead letter");
-}
-
-fn body(event: &forebay_buffer::Event) -> String {
-    String::from_utf8_lossy(event.body.as_deref().unwrap_or_default()).into_owned()
-}
-
-/// Dead letters that are retried go to the sink that had refused them, and to no other.
-#[tokio::test]
-async fn a_retried_dead_letter_goes_to_its_own_sink_once() {
-    let (gateway, database, other) = (gateway(), Database::default(), Database::default());
-    gateway.sink("other", &["s"]);
-    database.forbid(&["2"]);
-    gateway.append("s", 1..=3);
-    deliver_until(&gateway, &database, 2).await;
-    database.allow_all();
-    let letter = gateway.dead_letters().pop().expect("one was refused");
-    gateway.buffer.retry_dead_letters(&[letter.id]).expect("it is there");
-    let running = [("d", &database), ("other", &other)].map(|(name, to)| gateway.deliver(name, &["s"], to.sink(3)));
-    database.until_rows(3).await;
-    other.until_rows(3).await;
-    for running in running {
-        running.stop().await;
-    }
-    holds(&other.rows(), 1..=3);
-    let rows = bodies(&database.rows());
-    assert_eq!(rows[&("s".to_owned(), "retry/sink".to_owned())], ["2"]);
-    assert_eq!(of_lane(&database.rows()), ["1", "3"]);
-}
-
 #[tokio::test]
 async fn a_stream_that_was_renamed_goes_on_under_its_new_name() {
     let (gateway, database) = (gateway(), Database::default());
@@ -346,6 +244,35 @@ async fn what_is_missing_at_each_sink_is_what_the_ledger_says() {
             assert_eq!(losses.iter().map(|loss| loss.events).sum::<u64>(), missing.len() as u64, "{name}, {fault:?}");
             assert!(name == "d" || !missing.is_empty(), "nothing was dropped, so nothing was tried");
         }
+    }
+}
+
+/// What a policy drops while the destination is away is in the ledger, and not a sign that the destination has gone back:
+/// not when the first deliveries after that fail, and not when nothing had been delivered before.
+#[tokio::test]
+async fn a_drop_is_not_taken_for_commits_that_the_destination_lost() {
+    for delivered_before in [false, true] {
+        let (gateway, database) = (gateway(), Database::default());
+        let limits = StreamLimits { max_bytes: 40 << 10, max_age: None, when_full: WhenFull::DropOldest };
+        gateway.buffer.declare_stream("s", limits).expect("it is declared");
+        let mut sent = 0;
+        let mut append = || {
+            let last = gateway.append_to("s", "0", (0..20).map(|n| format!("{n} {}", noise(sent + n)))).high_water;
+            sent += 20;
+            last
+        };
+        if delivered_before {
+            append();
+            deliver_until(&gateway, &database, 20).await;
+        }
+        let last = (0..40).map(|_| append()).last().expect("much was sent");
+        database.fail_with([Fault::Broken, Fault::Broken, Fault::ReplyLost]);
+        let running = gateway.deliver("d", &["s"], database.sink(7));
+        database.until_offset(last).await;
+        running.stop().await;
+        let lost: u64 = gateway.losses().iter().map(|loss| loss.events).sum();
+        assert!(lost > 0, "nothing was dropped, so nothing was tried");
+        assert_eq!(database.rows().len() as u64 + lost, sent);
     }
 }
 

@@ -28,10 +28,13 @@ struct Rig {
 
 impl Rig {
     fn new(max_bytes: u64) -> Self {
+        Self::with(StreamLimits { max_bytes, max_age: None, when_full: WhenFull::Backpressure })
+    }
+
+    fn with(limits: StreamLimits) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let clock = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000_000)));
         let buffer = Options::new(directory.path().join("buffer.db"), clock).open().expect("the directory is writable");
-        let limits = StreamLimits { max_bytes, max_age: None, when_full: WhenFull::Backpressure };
         buffer.declare_stream(STREAM, limits).expect("a new buffer takes a stream");
         buffer.declare_sink(SINK, &[STREAM], Start::Oldest, 1 << 20).expect("the stream is there");
         let (full, is_full) = watch::channel(false);
@@ -40,7 +43,7 @@ impl Rig {
         let (switch, shutdown) = Shutdown::new();
         let intake_loop = IntakeLoop {
             stream: STREAM.to_owned(),
-            max_bytes,
+            max_bytes: limits.max_bytes,
             buffer: buffer.clone(),
             requests,
             full,
@@ -325,6 +328,31 @@ async fn an_event_that_is_too_large_becomes_a_dead_letter_and_is_acknowledged() 
     within(rig.submit("0", sent).await).await.expect("it is taken, so that it does not come again");
     assert_eq!(rig.stored("0").iter().map(text).collect::<Vec<_>>(), ["small"]);
     assert_eq!(rig.buffer.status().expect("the buffer is open").dead_letters, 1);
+}
+
+#[tokio::test]
+async fn what_drop_newest_drops_is_acknowledged_as_dropped() {
+    let rig = Rig::with(StreamLimits { max_bytes: 128 << 10, max_age: None, when_full: WhenFull::DropNewest });
+    let receipts = [rig.submit("0", noise(100 << 10)).await, rig.submit("0", noise(100 << 10)).await];
+    let mut outcomes = Vec::new();
+    for receipt in receipts {
+        let appended = within(receipt).await.expect("nothing is held back");
+        outcomes.push((appended.events, appended.dropped));
+    }
+    assert_eq!(outcomes, [(1, 0), (0, 1)]);
+    assert!(!rig.intake().is_full());
+}
+
+/// Promise 2.
+#[tokio::test]
+async fn nothing_is_written_behind_a_batch_that_will_never_fit() {
+    let rig = Rig::new(128 << 10);
+    let never = within(rig.submit("0", noise(200 << 10)).await).await;
+    assert!(matches!(&never, Err(IntakeError::Closed(why)) if why.contains("max_bytes")), "{never:?}");
+    let behind = within(rig.submit("0", batch(["behind".to_owned()])).await).await;
+    assert!(matches!(behind, Err(IntakeError::Closed(_))), "its position would skip the one before it");
+    within(rig.intake().resume("0", Numbering::Assigned)).await.expect("the buffer is well");
+    within(rig.submit("0", batch(["again".to_owned()])).await).await.expect("the source has looked again");
 }
 
 #[tokio::test]

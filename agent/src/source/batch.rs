@@ -88,6 +88,7 @@ fn check_json(line: &[u8]) -> Result<(), String> {
 #[derive(Default)]
 pub(super) struct Window {
     receipts: VecDeque<Receipt>,
+    acknowledged: usize,
 }
 
 impl Window {
@@ -117,11 +118,17 @@ impl Window {
         Ok(())
     }
 
+    /// How many were handed over and are on disk by now, always the earlier before the later.
+    pub(super) fn acknowledged(&self) -> usize {
+        self.acknowledged
+    }
+
     fn oldest(&mut self) -> impl Future<Output = Result<(), IntakeError>> + '_ {
         std::future::poll_fn(|context| {
             let Some(receipt) = self.receipts.front_mut() else { return std::task::Poll::Ready(Ok(())) };
             std::pin::Pin::new(receipt).poll(context).map(|outcome| {
                 self.receipts.pop_front();
+                self.acknowledged += usize::from(outcome.is_ok());
                 outcome.map(drop)
             })
         })

@@ -1,9 +1,12 @@
 //! Standard input: each line an event.
 //!
 //! There is no position, for what was read cannot be read again: what is in flight when the process dies is for
-//! whoever writes into the pipe to send again. Reading stops while the buffer holds back, and the pipe fills up.
+//! whoever writes into the pipe to send again. Short of that nothing is lost: what was read and is not on disk outlives
+//! the source, and is handed over again by the next one. Reading stops while the buffer holds back, and the pipe fills
+//! up.
 
 use std::{
+    collections::VecDeque,
     io::{self, Read},
     sync::{Arc, LazyLock, Mutex},
 };
@@ -18,7 +21,7 @@ use super::{
     lines::LineSplitter,
 };
 use crate::{
-    contract::{BoxFuture, Intake, IntakeError, Shutdown, Source, SourceError},
+    contract::{BoxFuture, Intake, IntakeError, Shutdown, Source, SourceBatch, SourceError},
     progress::{Condition, Progress},
 };
 
@@ -51,6 +54,8 @@ struct Input {
     chunks: mpsc::Receiver<io::Result<Bytes>>,
     rest: Bytes,
     splitter: LineSplitter,
+    /// Handed over, and not on disk as far as we know: a window's worth at most.
+    unacknowledged: VecDeque<SourceBatch>,
 }
 
 /// The process has one standard input.
@@ -73,8 +78,8 @@ impl Stdin {
         input.splitter.set_max_line_bytes(self.settings.max_event_bytes);
         self.progress.enter("", Condition::Running);
 
-        let mut reading =
-            Reading { intake, window: Window::default(), lines: LineBatch::new(self.settings.format, Vec::new()) };
+        let mut reading = Reading::new(intake, self.settings.format);
+        reading.hand_over_again(input).await.map_err(not_taken)?;
         loop {
             reading.take_lines(input, self.clock.now().wall).await.map_err(not_taken)?;
             let chunk = tokio::select! {
@@ -85,7 +90,7 @@ impl Stdin {
             match chunk {
                 Some(Ok(chunk)) => input.rest = chunk,
                 Some(Err(error)) => {
-                    reading.window.settle().await.map_err(not_taken)?;
+                    reading.settle(input).await.map_err(not_taken)?;
                     return Err(SourceError::Stop(format!("reading standard input: {error}; restart the agent")));
                 }
                 None => {
@@ -95,7 +100,7 @@ impl Stdin {
                 }
             }
         }
-        reading.window.settle().await.map_err(not_taken)
+        reading.settle(input).await.map_err(not_taken)
     }
 }
 
@@ -114,34 +119,64 @@ struct Reading {
     intake: Intake,
     window: Window,
     lines: LineBatch,
+    /// Acknowledged batches that the input no longer remembers.
+    forgotten: usize,
 }
 
 impl Reading {
+    fn new(intake: Intake, format: LineFormat) -> Self {
+        Self { intake, window: Window::default(), lines: LineBatch::new(format, Vec::new()), forgotten: 0 }
+    }
+
+    /// Begins with what the run before could not bring to disk.
+    async fn hand_over_again(&mut self, input: &mut Input) -> Result<(), IntakeError> {
+        for batch in input.unacknowledged.clone() {
+            let outcome = self.window.submit(&self.intake, PARTITION, batch).await;
+            self.forget(input, outcome)?;
+        }
+        Ok(())
+    }
+
     /// Hands over every line that ends in what was read.
     async fn take_lines(&mut self, input: &mut Input, now: Timestamp) -> Result<(), IntakeError> {
         while let Some(line) = input.splitter.next_line(&mut input.rest) {
             self.lines.push(line, now);
             if self.lines.is_full() {
-                self.hand_over().await?;
+                self.hand_over(input).await?;
             }
         }
-        self.hand_over().await
+        self.hand_over(input).await
     }
 
     /// Hands over the last line, which may have no end, and waits until all is on disk.
     async fn finish(&mut self, input: &mut Input, now: Timestamp) -> Result<(), IntakeError> {
         if let Some(line) = input.splitter.finish() {
             self.lines.push(line, now);
-            self.hand_over().await?;
+            self.hand_over(input).await?;
         }
-        self.window.settle().await
+        self.settle(input).await
     }
 
-    async fn hand_over(&mut self) -> Result<(), IntakeError> {
+    async fn hand_over(&mut self, input: &mut Input) -> Result<(), IntakeError> {
         if self.lines.is_empty() {
             return Ok(());
         }
-        self.window.submit(&self.intake, PARTITION, self.lines.take(None)).await
+        let batch = self.lines.take(None);
+        input.unacknowledged.push_back(batch.clone());
+        let outcome = self.window.submit(&self.intake, PARTITION, batch).await;
+        self.forget(input, outcome)
+    }
+
+    async fn settle(&mut self, input: &mut Input) -> Result<(), IntakeError> {
+        let outcome = self.window.settle().await;
+        self.forget(input, outcome)
+    }
+
+    /// Lets go of what is on disk.
+    fn forget(&mut self, input: &mut Input, outcome: Result<(), IntakeError>) -> Result<(), IntakeError> {
+        input.unacknowledged.drain(..self.window.acknowledged() - self.forgotten);
+        self.forgotten = self.window.acknowledged();
+        outcome
     }
 }
 
@@ -177,7 +212,7 @@ impl Input {
             }
         };
         std::thread::Builder::new().name("stdin".to_owned()).spawn(read).expect("the system can start one thread");
-        Self { chunks, rest: Bytes::new(), splitter: LineSplitter::new(0) }
+        Self { chunks, rest: Bytes::new(), splitter: LineSplitter::new(0), unacknowledged: VecDeque::new() }
     }
 }
 
@@ -260,11 +295,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_buffer_ends_the_run_with_an_error() {
-        let mut source = stdin(io::Cursor::new("a\n"), LineFormat::Lines);
+    async fn what_a_closed_buffer_did_not_take_is_handed_over_by_the_next_run() {
+        let text: String = (0..5_000).map(|n| format!("line {n}\n")).collect();
+        let mut source = stdin(io::Cursor::new(text.clone()), LineFormat::Lines);
         let fake = FakeIntake::start(Behaviour::Close);
         let (_switch, shutdown) = Shutdown::new();
-        let outcome = source.run(fake.intake(), shutdown).await;
-        assert!(matches!(outcome, Err(SourceError::Retry(_))), "{outcome:?}");
+        for _ in 0..3 {
+            let outcome = source.run(fake.intake(), shutdown.clone()).await;
+            assert!(matches!(outcome, Err(SourceError::Retry(_))), "{outcome:?}");
+        }
+        fake.behave(Behaviour::Accept);
+        source.run(fake.intake(), shutdown).await.expect("it finishes");
+        assert_eq!(fake.acknowledged(PARTITION), text.lines().map(str::to_owned).collect::<Vec<_>>());
     }
 }

@@ -134,11 +134,6 @@ impl FakeIntake {
         self.seen().batches
     }
 
-    /// Bodies on disk, of all partitions.
-    pub(super) fn events(&self) -> usize {
-        self.seen().events()
-    }
-
     /// Lines on disk in one partition.
     pub(super) fn acknowledged(&self, partition: &str) -> Vec<String> {
         self.seen().lines(partition)

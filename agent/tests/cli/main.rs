@@ -55,7 +55,7 @@ fn help_is_printed_for_every_command_and_is_no_error() {
     ] {
         let output = site.run(words.split_whitespace().chain(["--help"]));
         assert_eq!(output.status.code(), Some(0), "{words}");
-        assert!(stdout(&output).starts_with(&format!("Usage: forebay {words}").trim_end()), "{}", stdout(&output));
+        assert!(stdout(&output).starts_with(format!("Usage: forebay {words}").trim_end()), "{}", stdout(&output));
         assert!(stderr(&output).is_empty());
     }
 }
@@ -182,6 +182,24 @@ fn standard_input_that_stays_open_does_not_keep_the_agent_from_stopping() {
     agent.type_line("hello");
     site.wait_delivered(1);
     assert!(agent.terminate().success());
+}
+
+#[test]
+fn a_request_that_never_ends_is_cut_off_when_the_agent_stops_or_at_once_when_told_twice() {
+    let site = Site::new("");
+    let port = support::free_port();
+    site.configure(&HTTP_TO_FILES.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")));
+    for told_twice in [false, true] {
+        let agent = site.start();
+        let _request = support::post_in_part(port, "/events");
+        agent.send_terminate();
+        agent.wait_log("told to stop");
+        if told_twice {
+            assert_eq!(agent.terminate().code(), Some(1), "it says that it did not take its time");
+        } else {
+            assert!(agent.wait_exit().success());
+        }
+    }
 }
 
 #[test]

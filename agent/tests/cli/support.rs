@@ -169,8 +169,16 @@ impl Agent {
     }
 
     /// Tells it to stop, and waits until it has.
-    pub(crate) fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(self) -> ExitStatus {
+        self.send_terminate();
+        self.wait_exit()
+    }
+
+    pub(crate) fn send_terminate(&self) {
         self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn wait_exit(mut self) -> ExitStatus {
         let mut status = None;
         wait("the agent exits", || {
             status = self.child.try_wait().expect("a child's status can be asked for");
@@ -242,6 +250,25 @@ pub(crate) fn post(port: u16, path: &str, body: &[u8]) {
         let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
         sent.and_then(|()| stream.read_to_string(&mut answer)).is_ok() && answer.starts_with("HTTP/1.1 202")
     });
+}
+
+/// Begins a request, and leaves it at that.
+pub(crate) fn post_in_part(port: u16, path: &str) -> TcpStream {
+    let mut stream = None;
+    wait("the source listens", || {
+        stream = TcpStream::connect(("127.0.0.1", port)).ok();
+        stream.is_some()
+    });
+    let mut stream = stream.expect("it was waited for");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).expect("the source reads");
+    // The answer shows that the request has begun.
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("the source asks for the body");
+    assert_eq!(&answer, b"HTTP/1.1 100");
+    stream
 }
 
 /// Waits until `condition` holds.

@@ -11,18 +11,29 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Asks `condition` until it answers, and panics with `what` if it never does.
-pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(answer) = condition() {
-            return answer;
-        }
-        assert!(begun.elapsed() < DEADLINE, "waited {} s for {what}", DEADLINE.as_secs());
-        sleep(PAUSE);
-    }
+pub fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    ask(condition).unwrap_or_else(|| panic!("waited {} s for {what}", DEADLINE.as_secs()))
 }
 
 /// As [`wait_for`], for a condition that has no more to say than yes.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     wait_for(what, || condition().then_some(()));
+}
+
+/// As [`wait_until`], but says whether it came true, to whoever has more to say about it if it did not.
+pub fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
+    ask(|| condition().then_some(())).is_some()
+}
+
+fn ask<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = condition() {
+            return Some(answer);
+        }
+        if begun.elapsed() >= DEADLINE {
+            return None;
+        }
+        sleep(PAUSE);
+    }
 }

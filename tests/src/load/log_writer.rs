@@ -50,6 +50,9 @@ impl LogWriter<'_> {
     pub fn run(mut self, stop: &AtomicBool) {
         let mut file = open(&self.path);
         let (mut next, mut rotations) = (0, 0);
+        // A file that is renamed to what nobody follows before anybody saw it cannot be found.
+        self.write(&mut file, &mut next, 1);
+        self.wait_delivered(next);
         while !stop.load(Ordering::Relaxed) {
             let count = 1 + self.random.below(20);
             self.write(&mut file, &mut next, count);

@@ -25,7 +25,7 @@ fn disk(config: &Config) -> Finding {
         Err(error) => return finding(Severity::Error, subject, std::io::Error::from(error).to_string(), ""),
     };
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let used: u64 = ["", "-wal", "-shm", "-reserve"].iter().map(|suffix| size_of_file(config, suffix)).sum();
+    let used: u64 = ["", "-wal", ".reserve"].iter().map(|suffix| size_of_file(config, suffix)).sum();
     let wanted = config.buffer.max_bytes.saturating_sub(used) + config.buffer.min_free_disk.unwrap_or(0);
     let message = format!("{} free", units::bytes(free));
     if free >= wanted {

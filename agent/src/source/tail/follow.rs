@@ -38,6 +38,8 @@ const OWN_LOOK_AFTER: Duration = Duration::from_secs(5);
 /// Looks for which a rotated file must have stayed at its end before it counts as finished: whoever writes to it is
 /// told of the rotation after it has happened.
 const QUIET_LOOKS: u32 = 4;
+/// Time between these looks, at most.
+const QUIET_PAUSE: Duration = Duration::from_millis(250);
 
 /// What all followers of a source share.
 #[derive(Debug)]
@@ -89,6 +91,8 @@ enum Step {
     More,
     /// Nothing to do for a while.
     Idle,
+    /// The file may be finished: that is known soon.
+    Quiet,
     /// Nothing to do until what is at the path changes.
     Settled,
     /// There is nothing to follow at the path, or what is there (this file) is another follower's.
@@ -151,6 +155,7 @@ impl Follower {
             match step {
                 Step::More => {}
                 Step::Idle => time::sleep(self.shared.settings.poll_interval).await,
+                Step::Quiet => time::sleep(self.shared.settings.poll_interval.min(QUIET_PAUSE)).await,
                 // Whoever says so may hang with another file: then this one looks for itself.
                 Step::Settled => drop(time::timeout(OWN_LOOK_AFTER, self.changed.notified()).await),
                 Step::Over(file) => return Ok(file),
@@ -319,8 +324,13 @@ impl Follower {
         // While what came after it is empty, its writer has not moved on.
         let moved_on = is_deleted || !rotated.newer.is_empty() || successor.is_some_and(|look| look.size_bytes > 0);
         self.quiet_looks = if moved_on { self.quiet_looks + 1 } else { 0 };
-        if self.quiet_looks <= QUIET_LOOKS {
+        if !moved_on {
             return Ok(Step::Idle);
+        }
+        // What was rotated twice has no writer any more.
+        let needed = if rotated.newer.is_empty() { QUIET_LOOKS } else { 1 };
+        if self.quiet_looks <= needed {
+            return Ok(Step::Quiet);
         }
         self.finish(rotated).await
     }

@@ -1,10 +1,10 @@
 //! Where a rotated file went, and what was written after it.
 //!
-//! Rotation renames `app.log` to `app.log.1`, that to `app.log.2`, and so on, or to `app.log-20261120`. Which of two is
-//! newer is told by their names alone: a clock that was wrong for a while has given them the wrong times.
+//! Rotation renames `app.log` to `app.log-20261120`, or to a number. Most count up with age: `app.log.1` is the latest,
+//! and is `app.log.2` tomorrow. Some count up with time (log4j2 does, unless told otherwise): then the times of the last
+//! writes show it. Apart from that no times are looked at: a clock that was wrong for a while has given wrong ones.
 
 use std::{
-    cmp::Reverse,
     ffi::OsStr,
     fs, io,
     os::unix::fs::DirEntryExt,
@@ -30,23 +30,56 @@ pub(super) struct Rotated {
 pub(super) fn trace(path: &Path, id: FileId) -> io::Result<Rotated> {
     let (Some(folder), Some(base)) = (path.parent(), path.file_name()) else { return Ok(Rotated::default()) };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let mut ranked = Vec::new();
-    let mut now_at = None;
+    let (mut own, mut kin) = (None, Vec::new());
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let rank = Rank::of(base, &name);
+        let rank = Rank::of(base, &entry.file_name());
         // The number in the folder is a hint: it is another file system's where something is mounted.
-        if entry.ino() == id.inode && file::look(&entry.path())?.is_some_and(|look| look.id == id) {
-            now_at = Some((entry.path(), rank.clone()));
+        if rank.is_none() && entry.ino() != id.inode {
+            continue;
+        }
+        let path = entry.path();
+        let Some(look) = file::look(&path)? else { continue };
+        if look.id == id {
+            own = Some((path, rank, look.modified));
         } else if let Some(rank) = rank {
-            ranked.push((rank, entry.path()));
+            kin.push(Kin { rank, path, modified: look.modified });
         }
     }
-    let Some((now_at, rank)) = now_at else { return Ok(Rotated::default()) };
-    ranked.retain(|(other, _)| rank.as_ref().is_some_and(|own| other.is_newer_than(own)));
-    ranked.sort();
-    Ok(Rotated { now_at: Some(now_at), newer: ranked.into_iter().map(|(_, path)| path).collect() })
+    let Some((now_at, rank, modified)) = own else { return Ok(Rotated::default()) };
+    let newer = rank.map_or_else(Vec::new, |rank| newer(Kin { rank, path: now_at.clone(), modified }, kin));
+    Ok(Rotated { now_at: Some(now_at), newer })
+}
+
+/// A rotated file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kin {
+    rank: Rank,
+    path: PathBuf,
+    /// Its last write.
+    modified: (i64, i64),
+}
+
+/// What was rotated away after `own`, oldest first.
+fn newer(own: Kin, mut kin: Vec<Kin>) -> Vec<PathBuf> {
+    kin.retain(|other| std::mem::discriminant(&other.rank) == std::mem::discriminant(&own.rank));
+    kin.push(own.clone());
+    kin.sort_by(|a, b| a.rank.cmp(&b.rank));
+    let counts_with_age = matches!(own.rank, Rank::Count(_)) && !counts_with_time(&kin);
+    if counts_with_age {
+        kin.reverse();
+    } else if matches!(own.rank, Rank::Count(_)) {
+        // Guessed from times, so that the times must agree in each case.
+        kin.retain(|other| *other == own || other.modified > own.modified);
+    }
+    kin.into_iter().skip_while(|other| *other != own).skip(1).map(|other| other.path).collect()
+}
+
+/// Whether the higher numbers are the later files, as far as their last writes show.
+fn counts_with_time(ascending: &[Kin]) -> bool {
+    let later = ascending.windows(2).filter(|two| two[1].modified > two[0].modified).count();
+    let earlier = ascending.windows(2).filter(|two| two[1].modified < two[0].modified).count();
+    later > earlier
 }
 
 /// Looks in the folder of `path` for the file that `identity` describes, under whatever name; else for one with its
@@ -79,11 +112,11 @@ pub(super) fn original(path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name(base))
 }
 
-/// How old a rotated file is among its kin, by what its name adds to the original. Ascending: oldest first.
+/// What the name of a rotated file adds to the original.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    /// `.1`, `.2`: the higher the older.
-    Count(Reverse<u32>),
+    /// `.1`, `.2`.
+    Count(u32),
     /// `-20261120`, `.2026-11-20T14`: in the order of time.
     Date(String),
 }
@@ -97,29 +130,30 @@ impl Rank {
             return None;
         }
         match stamp.parse() {
-            Ok(count) if stamp.len() < "20261120".len() => Some(Self::Count(Reverse(count))),
+            Ok(count) if stamp.len() < "20261120".len() => Some(Self::Count(count)),
             _ => Some(Self::Date(added.to_owned())),
-        }
-    }
-
-    fn is_newer_than(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Count(_), Self::Count(_)) | (Self::Date(_), Self::Date(_)) => self > other,
-            _ => false,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
 
     fn folder_with(names: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
         for name in names {
             fs::write(folder.path().join(name), name).expect("a write");
+            set_modified(folder.path(), name, 1_000);
         }
         folder
+    }
+
+    fn set_modified(folder: &Path, name: &str, seconds: u64) {
+        let file = fs::File::options().write(true).open(folder.join(name)).expect("a file");
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(seconds)).expect("a time");
     }
 
     fn newer_than(folder: &Path, name: &str) -> Vec<String> {
@@ -136,6 +170,15 @@ mod tests {
         assert_eq!(newer_than(folder.path(), "a.log.10"), ["a.log.2", "a.log.1"]);
         assert_eq!(newer_than(folder.path(), "a.log.1"), [] as [&str; 0]);
         assert_eq!(newer_than(folder.path(), "a.log"), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn numbers_that_grow_with_time_are_known_by_the_last_writes() {
+        let folder = folder_with(&["a.log", "a.log.1", "a.log.2", "a.log.3", "a.log.4"]);
+        (1..5).for_each(|n| set_modified(folder.path(), &format!("a.log.{n}"), 1_000 + n));
+        assert_eq!(newer_than(folder.path(), "a.log.2"), ["a.log.3", "a.log.4"]);
+        (1..5).for_each(|n| set_modified(folder.path(), &format!("a.log.{n}"), 1_000 - n));
+        assert_eq!(newer_than(folder.path(), "a.log.3"), ["a.log.2", "a.log.1"]);
     }
 
     #[test]

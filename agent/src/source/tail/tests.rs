@@ -196,6 +196,25 @@ async fn files_rotated_while_the_agent_was_down_are_read_in_their_order() {
 }
 
 #[tokio::test]
+async fn numbers_may_grow_with_time() {
+    let case = Case::new("*.log");
+    case.write("a.log", "0\n");
+    let running = case.start();
+    case.expect("a.log", &["0"]).await;
+    running.stop().await;
+    for n in 1..4_u32 {
+        case.rename("a.log", &format!("a.log.{n}"));
+        // Times that differ, however coarse the file system's are.
+        let file = File::options().write(true).open(case.path(&format!("a.log.{n}"))).expect("a file");
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(n.into())).expect("a time");
+        case.write("a.log", &format!("{n}\n"));
+    }
+    let running = case.start();
+    case.expect("a.log", &["0", "1", "2", "3"]).await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn every_state_of_a_restart_goes_on_with_the_next_line() {
     type Change = fn(&Case);
     let changes: [(&str, Change, &[&str]); 6] = [

@@ -95,7 +95,7 @@ pub(crate) fn serve(dir: &Path, events: u64) -> Figures {
     // Few batches, again and again: the memory of this process should be the buffer's, not the load's.
     let mut telemetry = Telemetry::new(2);
     let pools = [(); PRODUCERS].map(|()| [(); 4].map(|()| telemetry.batch(BATCH)));
-    let load = pools.iter().map(|pool| pool.iter().cycle().cloned().take(APPENDED as usize / BATCH / PRODUCERS));
+    let load = pools.iter().map(|pool| pool.iter().cycle().take(APPENDED as usize / BATCH / PRODUCERS).cloned());
     let (append, _) = store.append(load.collect());
     let (resident, _) = child::own_memory();
     let drain = store.drain(events + APPENDED);

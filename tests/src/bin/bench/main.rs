@@ -20,7 +20,9 @@ mod wear;
 
 use options::{Mode, Options};
 
-const BENCHMARKS: [(&str, fn(&Options)); 4] =
+type Benchmark = fn(&Options);
+
+const BENCHMARKS: [(&str, Benchmark); 4] =
     [("intake", intake::run), ("wear", wear::run), ("depth", depth::run), ("end-to-end", end_to_end::run)];
 
 fn main() {
