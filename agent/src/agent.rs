@@ -10,6 +10,7 @@ mod failures;
 mod observers;
 mod opening;
 mod plant;
+mod renames;
 mod requests;
 mod sink_unit;
 pub mod socket;

@@ -95,7 +95,8 @@ impl Encoded {
     /// Bytes it takes in the file.
     fn stored_bytes(&self) -> u64 {
         let position = self.position.as_ref().map_or(0, |position| position.len());
-        self.segments.iter().map(|segment| stored_bytes(segment.body.len(), position)).sum()
+        let refused = self.refused.iter().map(|refused| stored_bytes(refused.event.size_bytes(), refused.reason.len()));
+        self.segments.iter().map(|segment| stored_bytes(segment.body.len(), position)).chain(refused).sum()
     }
 }
 
@@ -209,7 +210,7 @@ pub(crate) fn apply(txn: &mut Txn<'_>, lane: i64, encoded: &Encoded) -> Result<O
         Verdict::Never(why) => return Err(Error::Refused(why)),
         Verdict::Full => {
             return match txn.catalog.streams[&stream].limits.when_full {
-                WhenFull::DropNewest => drop_newest(txn, lane, encoded).map(Outcome::Done),
+                WhenFull::DropNewest => drop_newest(txn, lane, encoded, arrival).map(Outcome::Done),
                 WhenFull::Backpressure | WhenFull::DropOldest => Ok(Outcome::HeldBack),
             };
         }
@@ -241,7 +242,7 @@ fn move_position(txn: &mut Txn<'_>, lane: i64, encoded: &Encoded) -> Result<(), 
     store_lane(db, lane)
 }
 
-fn drop_newest(txn: &mut Txn<'_>, lane: i64, encoded: &Encoded) -> Result<Appended, Error> {
+fn drop_newest(txn: &mut Txn<'_>, lane: i64, encoded: &Encoded, arrival: Arrival) -> Result<Appended, Error> {
     let high_water = txn.lane(lane).high_water;
     let range = encoded.segments.iter().filter_map(|segment| segment.range).reduce(|a, b| (a.0, b.1));
     let dropped = Dropped {
@@ -253,6 +254,9 @@ fn drop_newest(txn: &mut Txn<'_>, lane: i64, encoded: &Encoded) -> Result<Append
     };
     if dropped.events > 0 {
         ledger::record(txn, None, lane, dropped, ledger::DROP_NEWEST)?;
+    }
+    for refused in &encoded.refused {
+        dead_letter::insert(txn, None, lane, Offset::BEFORE_ALL, refused, arrival)?;
     }
     if encoded.position.is_some() {
         move_position(txn, lane, encoded)?;
@@ -267,7 +271,7 @@ fn insert(
     arrival: Arrival,
     position: Option<&Arc<[u8]>>,
 ) -> Result<(), Error> {
-    let (epoch, db) = (txn.catalog.epoch(), txn.db);
+    let (start, db) = (Offset::assigned(txn.catalog.epoch(), txn.catalog.used_counters), txn.db);
     let lane = txn.lane_mut(lane_id);
     let (first, last) = match segment.range {
         Some((_, last)) if last <= lane.high_water => return Ok(()),
@@ -276,7 +280,7 @@ fn insert(
             return insert(txn, lane_id, &rest, arrival, position);
         }
         Some(range) => range,
-        None => assign(lane, epoch, segment.events)?,
+        None => assign(lane, start, segment.events)?,
     };
     let row = SegmentRow {
         id: (lane.id << SEQUENCE_BITS) | lane.next_sequence,
@@ -301,12 +305,11 @@ fn insert(
     row.insert(db, segment.body_checksum, &segment.body)
 }
 
-/// The next offsets of this epoch: the counter goes on, or starts at 0 after the epochs before.
-fn assign(lane: &Lane, epoch: u32, events: u32) -> Result<(Offset, Offset), Error> {
-    let start = Offset::assigned(epoch, 0);
+/// The next offsets of this epoch: the counter goes on, or begins at `start` after the epochs before.
+fn assign(lane: &Lane, start: Offset, events: u32) -> Result<(Offset, Offset), Error> {
     let first = if lane.high_water >= start { Offset(lane.high_water.0 + 1) } else { start };
     let last = Offset(first.0 + i64::from(events) - 1);
-    if last.epoch() != epoch {
+    if last.epoch() != start.epoch() {
         return Err(Error::Failed("this epoch's offsets are used up: restart to begin another".to_owned()));
     }
     assert!(first > lane.high_water && last >= first, "assigned offsets only grow");

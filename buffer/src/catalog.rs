@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -53,10 +56,37 @@ pub(crate) struct Lane {
     /// Small segments at its end, one after the other: what merging looks at.
     pub(crate) small_segments: u32,
     pub(crate) oldest: Option<Arrival>,
-    /// Grows when events that no sink confirmed are taken out: what was read before may not be delivered after.
-    pub(crate) cuts: u64,
+    /// Counts how often events that no sink confirmed are taken out: what was read before may not be delivered after.
+    pub(crate) cuts: Arc<Cuts>,
     /// Notified when something was appended, confirmed or taken out.
     pub(crate) changed: Arc<Notifier>,
+}
+
+/// A sequence lock over a lane's unconfirmed events: a reader that pins what it read without a cut in between knows that
+/// the writer saw the pin.
+#[derive(Debug, Default)]
+pub(crate) struct Cuts {
+    begun: AtomicU64,
+    /// As many as were begun, when none is under way.
+    ended: AtomicU64,
+}
+
+impl Cuts {
+    /// The writer is about to take something out. Called under the lock of the places, once nothing there holds it.
+    pub(crate) fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// What was begun is in the file and published, or was rolled back.
+    pub(crate) fn end(&self) {
+        self.ended.store(self.begun.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// How many there were; `None` while one is under way.
+    pub(crate) fn settled(&self) -> Option<u64> {
+        let ended = self.ended.load(Ordering::SeqCst);
+        (self.begun.load(Ordering::SeqCst) == ended).then_some(ended)
+    }
 }
 
 impl Lane {
@@ -77,7 +107,7 @@ impl Lane {
             stored_bytes: 0,
             small_segments: 0,
             oldest: None,
-            cuts: 0,
+            cuts: Arc::default(),
             changed: Arc::default(),
         }
     }
@@ -102,6 +132,8 @@ pub(crate) struct Catalog {
     pub(crate) streams: BTreeMap<i64, Stream>,
     pub(crate) sinks: BTreeMap<i64, Sink>,
     pub(crate) lanes: BTreeMap<i64, Lane>,
+    /// Counters of this epoch that partitions had that are gone: one of the same name must not assign them again.
+    pub(crate) used_counters: u64,
 }
 
 impl Catalog {
@@ -143,7 +175,7 @@ impl Catalog {
     pub(crate) fn load(db: &Connection, boot: u128) -> Result<Self, Error> {
         let generation = read_meta(db, "generation")?.ok_or_else(|| damaged("the generation is missing"))?;
         let generation = <[u8; 16]>::try_from(generation).map_err(|_| damaged("the generation is malformed"))?;
-        Ok(Self {
+        let catalog = Self {
             generation: Generation(u128::from_le_bytes(generation)),
             epochs: rows(db, "SELECT number, tag, seal FROM epoch", |row| {
                 let (number, tag): (u32, i64) = (row.get(0)?, row.get(1)?);
@@ -161,7 +193,17 @@ impl Catalog {
             })?
             .into_iter()
             .collect(),
-        })
+            used_counters: 0,
+        };
+        catalog.check_references()?;
+        Ok(catalog)
+    }
+
+    fn check_references(&self) -> Result<(), Error> {
+        let known = |stream: &i64| self.streams.contains_key(stream);
+        let lanes = self.lanes.values().all(|lane| known(&lane.stream));
+        let inputs = self.sinks.values().all(|sink| sink.inputs.iter().all(known));
+        if lanes && inputs { Ok(()) } else { Err(damaged("a stream is missing that others name")) }
     }
 }
 

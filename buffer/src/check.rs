@@ -1,6 +1,6 @@
 //! Looking a file over: the quick way at each opening, and everything when asked or when damage was seen.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::{
     Error, Offset,
@@ -19,8 +19,33 @@ pub(crate) fn count_segments(db: &Connection, catalog: &mut Catalog, clean: bool
     if clean && let Some(counts) = read_meta(db, COUNTS)? {
         return restore_counts(&counts, catalog);
     }
+    let mut next = 0;
     for lane in catalog.lanes.values_mut() {
+        no_segments_between(db, next, *lane.segment_ids().start())?;
+        next = *lane.segment_ids().end();
         walk(db, lane)?;
+    }
+    no_segments_between(db, next, i64::MAX)
+}
+
+/// Segments outside of every partition belong to one whose row is missing.
+fn no_segments_between(db: &Connection, after: i64, before: i64) -> Result<(), Error> {
+    let found: bool = db
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM segment WHERE id > ? AND id < ?)")?
+        .query_row([after, before], |row| row.get(0))?;
+    if found { Err(damaged("a partition is missing that has segments")) } else { Ok(()) }
+}
+
+/// Finds where a lane ends, for somebody who only wants to read it.
+pub(crate) fn find_end(db: &Connection, lane: &mut Lane) -> Result<(), Error> {
+    let ids = lane.segment_ids();
+    let last = db
+        .prepare_cached("SELECT id, last FROM segment WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 1")?
+        .query_row([*ids.start(), *ids.end()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+        .optional()?;
+    if let Some((id, last)) = last {
+        lane.next_sequence = id - ids.start() + 1;
+        lane.high_water = lane.high_water.max(Offset(last));
     }
     Ok(())
 }
@@ -48,7 +73,7 @@ fn walk(db: &Connection, lane: &mut Lane) -> Result<(), Error> {
             lane.position = segment.position.or(lane.position.take());
         }
     }
-    if lane.oldest.is_some() && at < lane.high_water {
+    if lane.oldest.is_some() && at < lane.high_water && !ledger::explains(db, lane.id, lane.high_water)? {
         return Err(damaged(&format!("the last segments of {} are missing", lane.name)));
     }
     Ok(())

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    Error, Event, Numbering, Offset, Refused, Timestamp,
+    Error, Event, Numbering, Offset, Refused, TimeQuality, Timestamp,
     append::{self, Batch},
     catalog::{Catalog, damaged},
     clock::Clock,
@@ -61,6 +61,7 @@ pub struct DeadLetterFilter {
 
 /// Records refusals of a sink: each once, however often it is told.
 pub(crate) fn refuse(txn: &mut Txn<'_>, sink: i64, lane: i64, refused: &[(Offset, Refused)]) -> Result<(), Error> {
+    txn.known_lane(lane)?;
     let (arrival, era) = txn.catalog.timeline.arrival(txn.now);
     if let Some(era) = era {
         txn.add_era(era)?;
@@ -248,8 +249,12 @@ pub(crate) fn list(db: &Connection, catalog: &Catalog, filter: &DeadLetterFilter
 pub(crate) fn retry(txn: &mut Txn<'_>, ids: &[i64], max_event_bytes: usize, clock: &dyn Clock) -> Result<u64, Error> {
     for id in ids {
         let row = find(txn.db, *id)?;
-        let stream = txn.lane(row.lane).stream;
-        let event = row.event(txn.catalog)?;
+        let stream = txn.known_lane(row.lane)?.stream;
+        if row.sink.is_some_and(|sink| !txn.catalog.sinks.contains_key(&sink)) {
+            return Err(Error::Refused(format!("dead letter {id} was refused by a sink that is gone: discard it")));
+        }
+        // Its time is that of its first intake, as far as that could be put right by now.
+        let event = Event { time_quality: TimeQuality::Given, ..row.event(txn.catalog)? };
         let lane = manage::open_lane(txn, stream, RETRY, Numbering::Assigned, row.sink)?;
         let batch = Batch { events: vec![event], ..Batch::default() };
         let encoded = append::encode(batch, Numbering::Assigned, Offset::BEFORE_ALL, max_event_bytes, clock)?;
@@ -279,8 +284,10 @@ pub(crate) fn discard(txn: &mut Txn<'_>, ids: &[i64]) -> Result<u64, Error> {
             events: 1,
             size: event.size_bytes() as u64,
         };
-        crate::ledger::record(txn, row.sink, row.lane, dropped, "dead letter discarded")?;
+        // What makes room comes first: the file may be full.
         txn.db.prepare_cached("DELETE FROM dead_letter WHERE id = ?")?.execute([id])?;
+        txn.known_lane(row.lane)?;
+        crate::ledger::record(txn, row.sink, row.lane, dropped, "dead letter discarded")?;
         txn.made_room = true;
     }
     Ok(ids.len() as u64)

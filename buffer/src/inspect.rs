@@ -71,8 +71,13 @@ impl Inspector {
     /// What the file says about itself. What only a running agent knows is missing or zero: limits of the file and
     /// whether it is full.
     pub fn status(&mut self) -> Result<Status, Error> {
-        let (catalog, places) = self.load()?;
-        status::of_file(&mut self.reader, &self.path, &catalog, &places, self.clock.now())
+        self.in_one_snapshot(|inspector| {
+            let db = &inspector.reader.db;
+            let mut catalog = Catalog::load(db, inspector.clock.boot_id())?;
+            check::count_segments(db, &mut catalog, false)?;
+            let places = places_table::load(db, &catalog)?;
+            status::of_file(&inspector.reader, &inspector.path, &catalog, &places, inspector.clock.now())
+        })
     }
 
     /// Events of a stream, without consuming them: of one partition or of all, after an offset, in order of partition
@@ -84,7 +89,20 @@ impl Inspector {
         after: Option<Offset>,
         limit: usize,
     ) -> Result<Vec<Peeked>, Error> {
-        let (catalog, _) = self.load()?;
+        self.in_one_snapshot(|inspector| inspector.peek_now(stream, partition, after, limit))
+    }
+
+    fn peek_now(
+        &mut self,
+        stream: &str,
+        partition: Option<&str>,
+        after: Option<Offset>,
+        limit: usize,
+    ) -> Result<Vec<Peeked>, Error> {
+        let mut catalog = Catalog::load(&self.reader.db, self.clock.boot_id())?;
+        for lane in catalog.lanes.values_mut() {
+            check::find_end(&self.reader.db, lane)?;
+        }
         let (id, _) = catalog.stream_named(stream).ok_or_else(|| Error::Unknown(format!("stream {stream:?}")))?;
         let lanes: Vec<_> =
             catalog.lanes_of(id).filter(|lane| partition.is_none_or(|wanted| *lane.name == *wanted)).collect();
@@ -121,16 +139,15 @@ impl Inspector {
 
     /// Looks everything over and says what is wrong; nothing, if the list is empty. Reads the whole file.
     pub fn check(&mut self) -> Result<Vec<String>, Error> {
-        check::everything(&self.reader.db)
+        self.in_one_snapshot(|inspector| check::everything(&inspector.reader.db))
     }
 
-    fn load(&self) -> Result<(Catalog, crate::places::Places), Error> {
-        // One read transaction, so that rows belong together while an agent writes.
-        let snapshot = self.reader.db.unchecked_transaction()?;
-        let mut catalog = Catalog::load(&snapshot, self.clock.boot_id())?;
-        check::count_segments(&snapshot, &mut catalog, false)?;
-        let places = places_table::load(&snapshot, &catalog)?;
-        Ok((catalog, places))
+    /// Runs within one read transaction, so that rows belong together while an agent writes.
+    fn in_one_snapshot<T>(&mut self, look: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        self.reader.db.execute_batch("BEGIN")?;
+        let found = look(self);
+        self.reader.db.execute_batch("ROLLBACK")?;
+        found
     }
 }
 

@@ -60,7 +60,8 @@ pub(crate) fn record(
     dropped: Dropped,
     reason: &str,
 ) -> Result<(), Error> {
-    let sink = sink.map(|sink| txn.catalog.sinks[&sink].name.to_string());
+    let gone = |sink| format!("sink {sink}, which is gone");
+    let sink = sink.map(|sink| txn.catalog.sinks.get(&sink).map_or_else(|| gone(sink), |sink| sink.name.to_string()));
     let lane = txn.lane(lane);
     let mut row = LossRow {
         id: None,
@@ -78,10 +79,11 @@ pub(crate) fn record(
             when: txn.now.wall,
         },
     };
-    if let Some(latest) = latest(txn.db, &row)?.filter(|latest| latest.loss.last >= dropped.after) {
+    if let Some(latest) =
+        latest(txn.db, &row)?.filter(|latest| latest.loss.last >= dropped.after && latest.loss.last <= dropped.last)
+    {
         row.id = latest.id;
         row.loss.first = latest.loss.first;
-        row.loss.last = dropped.last.max(latest.loss.last);
         row.loss.events += latest.loss.events;
         row.loss.bytes += latest.loss.bytes;
     }
@@ -131,8 +133,10 @@ pub(crate) fn all(db: &Connection) -> Result<Vec<Loss>, Error> {
 /// before it, so a hole ends exactly where something was dropped.
 pub(crate) fn explains(db: &Connection, partition: i64, through: Offset) -> Result<bool, Error> {
     let found = db
-        .prepare_cached("SELECT 1 FROM loss WHERE partition = ? AND first <= ? AND last >= ? LIMIT 1")?
-        .query_row([partition, through.0, through.0], |_| Ok(()))
+        .prepare_cached(
+            "SELECT 1 FROM loss WHERE partition = ? AND first <= ? AND last >= ? AND reason IN (?, ?, ?) LIMIT 1",
+        )?
+        .query_row(params![partition, through.0, through.0, DROP_OLDEST, MAX_AGE, DAMAGED], |_| Ok(()))
         .optional()?;
     Ok(found.is_some())
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use crate::{
     Checkpoint, Error, Generation, Numbering, Offset, Start, StreamLimits,
-    catalog::{Lane, Sink, Stream, segment_ids, store_lane, store_sink, store_stream, write_meta},
-    ledger::{self, Dropped},
+    catalog::{Lane, Sink, Stream, damaged, read_meta, segment_ids, store_lane, store_sink, store_stream, write_meta},
+    ledger,
     open::fill_random,
-    places::{Place, of_lane},
+    places::Place,
     places_table::{count_after, store_place},
+    retention::undelivered,
     schema::MAX_PARTITIONS,
     txn::Txn,
 };
@@ -17,8 +18,17 @@ fn unknown(kind: &str, name: &str) -> Error {
     Error::Unknown(format!("{kind} {name:?}"))
 }
 
-fn next_id<T>(rows: &std::collections::BTreeMap<i64, T>) -> i64 {
-    rows.last_key_value().map_or(1, |(id, _)| id + 1)
+/// An id that no row of a table ever had, so that nothing that still names a row that is gone can be taken to mean it.
+fn new_id(txn: &Txn<'_>, table: &str) -> Result<i64, Error> {
+    let key = format!("last_{table}");
+    let last: i64 = match read_meta(txn.db, &key)?.map(<[u8; 8]>::try_from) {
+        Some(bytes) => i64::from_le_bytes(bytes.map_err(|_| damaged("an id in meta is malformed"))?),
+        None => 0,
+    };
+    let highest: i64 = txn.db.query_row(&format!("SELECT coalesce(max(id), 0) FROM {table}"), [], |row| row.get(0))?;
+    let id = last.max(highest) + 1;
+    write_meta(txn.db, &key, &id.to_le_bytes())?;
+    Ok(id)
 }
 
 pub(crate) fn declare_stream(txn: &mut Txn<'_>, name: &str, limits: StreamLimits) -> Result<(), Error> {
@@ -26,7 +36,7 @@ pub(crate) fn declare_stream(txn: &mut Txn<'_>, name: &str, limits: StreamLimits
     if known.is_some_and(|(_, known)| known == limits) {
         return Ok(());
     }
-    let id = known.map_or_else(|| next_id(&txn.catalog.streams), |(id, _)| id);
+    let id = known.map_or_else(|| new_id(txn, "stream"), |(id, _)| Ok(id))?;
     let stream = Stream { name: name.into(), limits };
     store_stream(txn.db, id, &stream)?;
     txn.change_catalog().streams.insert(id, stream);
@@ -45,7 +55,7 @@ pub(crate) fn declare_sink(
         .map(|stream| Ok(txn.catalog.stream_named(stream).ok_or_else(|| unknown("stream", stream))?.0))
         .collect::<Result<BTreeSet<i64>, Error>>()?;
     let known = txn.catalog.sink_named(name).map(|(id, sink)| (id, sink.clone()));
-    let id = known.as_ref().map_or_else(|| next_id(&txn.catalog.sinks), |(id, _)| *id);
+    let id = known.as_ref().map_or_else(|| new_id(txn, "sink"), |(id, _)| Ok(*id))?;
     let before = known.map(|(_, sink)| sink);
     let new_inputs: Vec<i64> = inputs
         .iter()
@@ -58,6 +68,16 @@ pub(crate) fn declare_sink(
         return Ok(());
     }
     let dropped: Vec<i64> = before.iter().flat_map(|sink| sink.inputs.difference(&inputs)).copied().collect();
+    for stream in &dropped {
+        let pending: u64 = pending_of(txn, id, *stream);
+        if pending > 0 {
+            let stream = &txn.catalog.streams[stream].name;
+            return Err(Error::Refused(format!(
+                "sink {name:?} has {pending} events of stream {stream:?} to deliver, and no longer takes it: leave the \
+                 stream among its inputs until they are delivered, or discard the sink"
+            )));
+        }
+    }
     let sink = Sink { name: name.into(), in_flight_bytes, inputs };
     store_sink(txn.db, id, &sink)?;
     txn.change_catalog().sinks.insert(id, sink);
@@ -80,7 +100,7 @@ fn add_place(txn: &mut Txn<'_>, lane: &Lane, sink: i64, start: Start) -> Result<
         Start::Now => {
             // Of no generation: nothing was delivered, and yet it does not begin at the oldest.
             let checkpoint = Checkpoint { generation: Generation(0), tag: crate::Tag(0), offset: lane.high_water };
-            store_place(txn.db, (lane.id, sink), checkpoint)?;
+            store_place(txn.db, (lane.id, sink), checkpoint, None)?;
             Place::fresh(lane.high_water, Some(checkpoint))
         }
     };
@@ -90,6 +110,13 @@ fn add_place(txn: &mut Txn<'_>, lane: &Lane, sink: i64, start: Start) -> Result<
         places.insert(key, place);
     });
     Ok(())
+}
+
+/// Events of a stream that a sink has not confirmed.
+fn pending_of(txn: &Txn<'_>, sink: i64, stream: i64) -> u64 {
+    let places = txn.shared.places();
+    let pending = |lane: &Lane| places.get(&(lane.id, sink)).map_or(0, |place| place.pending_events);
+    txn.catalog.lanes_of(stream).map(pending).sum()
 }
 
 fn forget_places(txn: &mut Txn<'_>, sink: i64, stream: i64) -> Result<(), Error> {
@@ -142,29 +169,15 @@ pub(crate) fn discard_stream(txn: &mut Txn<'_>, name: &str) -> Result<(), Error>
             account_pending(txn, lane, *sink)?;
         }
         if sinks.is_empty() && lane.events > 0 {
-            let all = Dropped {
-                after: lane.floor,
-                first: Offset(lane.floor.0 + 1),
-                last: lane.high_water,
-                events: lane.events,
-                size: lane.stored_bytes,
-            };
+            let all = undelivered(txn, lane.id, lane.floor)?;
             ledger::record(txn, None, lane.id, all, ledger::DISCARDED)?;
         }
-        let ids = segment_ids(lane.id);
-        txn.db.execute("DELETE FROM segment WHERE id >= ? AND id <= ?", [*ids.start(), *ids.end()])?;
-        for table in ["checkpoint", "refusal"] {
-            txn.db.execute(&format!("DELETE FROM {table} WHERE partition = ?"), [lane.id])?;
-        }
-        txn.db.execute("DELETE FROM partition WHERE id = ?", [lane.id])?;
-        let id = lane.id;
-        txn.on_commit(move |places| places.retain(|(lane, _), _| *lane != id));
+        remove_lane(txn, lane)?;
     }
     txn.db.execute("DELETE FROM stream WHERE id = ?", [stream])?;
     txn.db.execute("DELETE FROM input WHERE stream = ?", [stream])?;
     let catalog = txn.change_catalog();
     catalog.streams.remove(&stream);
-    catalog.lanes.retain(|_, lane| lane.stream != stream);
     for sink in catalog.sinks.values_mut() {
         sink.inputs.remove(&stream);
     }
@@ -180,6 +193,9 @@ pub(crate) fn discard_sink(txn: &mut Txn<'_>, name: &str) -> Result<(), Error> {
         let lanes: Vec<Lane> = txn.catalog.lanes_of(*stream).cloned().collect();
         for lane in lanes.iter().filter(|lane| lane.for_sink.is_none_or(|only| only == id)) {
             account_pending(txn, lane, id)?;
+            if lane.for_sink == Some(id) {
+                remove_lane(txn, lane)?;
+            }
         }
         forget_places(txn, id, *stream)?;
     }
@@ -191,17 +207,33 @@ pub(crate) fn discard_sink(txn: &mut Txn<'_>, name: &str) -> Result<(), Error> {
 
 /// Writes down what a sink has not confirmed of a lane that it will not get any more.
 fn account_pending(txn: &mut Txn<'_>, lane: &Lane, sink: i64) -> Result<(), Error> {
-    let place = of_lane(&txn.shared.places(), lane.id).find(|(id, _)| *id == sink).map(|(_, place)| place.clone());
-    let Some(place) = place.filter(|place| place.pending_events > 0) else { return Ok(()) };
-    let share = lane.stored_bytes * place.pending_events / lane.events.max(1);
-    let pending = Dropped {
-        after: place.confirmed,
-        first: Offset(place.confirmed.0 + 1),
-        last: lane.high_water,
-        events: place.pending_events,
-        size: share,
-    };
-    ledger::record(txn, Some(sink), lane.id, pending, ledger::DISCARDED)
+    let confirmed = txn.shared.places().get(&(lane.id, sink)).map(|place| place.confirmed);
+    let Some(confirmed) = confirmed else { return Ok(()) };
+    let rest = undelivered(txn, lane.id, confirmed)?;
+    if rest.events == 0 {
+        return Ok(());
+    }
+    ledger::record(txn, Some(sink), lane.id, rest, ledger::DISCARDED)
+}
+
+/// Deletes a partition with all that is in it, accounted for by now.
+fn remove_lane(txn: &mut Txn<'_>, lane: &Lane) -> Result<(), Error> {
+    let ids = segment_ids(lane.id);
+    txn.db.execute("DELETE FROM segment WHERE id >= ? AND id <= ?", [*ids.start(), *ids.end()])?;
+    for table in ["checkpoint", "refusal"] {
+        txn.db.execute(&format!("DELETE FROM {table} WHERE partition = ?"), [lane.id])?;
+    }
+    txn.db.execute("DELETE FROM partition WHERE id = ?", [lane.id])?;
+    let id = lane.id;
+    txn.on_commit(move |places| places.retain(|(lane, _), _| *lane != id));
+    let used = if lane.high_water.epoch() == txn.catalog.epoch() { lane.high_water.counter() + 1 } else { 0 };
+    let catalog = txn.change_catalog();
+    catalog.lanes.remove(&id);
+    if lane.numbering == Numbering::Assigned {
+        catalog.used_counters = catalog.used_counters.max(used);
+    }
+    txn.made_room = true;
+    Ok(())
 }
 
 /// Opens a partition, or creates it.
@@ -224,7 +256,7 @@ pub(crate) fn open_lane(
     if mixed {
         return Err(Error::Refused(format!("partition {name:?} numbers its events in another way")));
     }
-    let id = next_id(&txn.catalog.lanes);
+    let id = new_id(txn, "partition")?;
     if id > MAX_PARTITIONS {
         return Err(Error::Refused(format!("the file has {MAX_PARTITIONS} partitions, and takes no more")));
     }

@@ -23,14 +23,23 @@ pub(crate) const GROUP: u32 = 64;
 pub(crate) fn merge(txn: &mut Txn<'_>, lane: i64) -> Result<(), Error> {
     let small = txn.lane(lane).small_segments;
     txn.lane_mut(lane).small_segments = small.saturating_sub(GROUP);
+    let numbering = txn.lane(lane).numbering;
     let mut run: Vec<(SegmentRow, Vec<u8>)> = Vec::new();
     for (row, body) in group(txn, lane, small)? {
-        if run.first().is_some_and(|(first, _)| first.arrival.era != row.arrival.era) {
+        if run.last().is_some_and(|(before, _)| !may_follow(before, &row, numbering)) {
             join(txn, lane, &std::mem::take(&mut run))?;
         }
         run.push((row, body));
     }
     join(txn, lane, &run)
+}
+
+/// Whether two segments may become one: of one era, whose clock dates them both, and where offsets are assigned, without a
+/// gap, for a segment says only its first: not across epochs, nor across what was dropped.
+fn may_follow(before: &SegmentRow, next: &SegmentRow, numbering: Numbering) -> bool {
+    before.arrival.era == next.arrival.era
+        && before.last == next.prev
+        && (numbering != Numbering::Assigned || next.first.0 == before.last.0 + 1)
 }
 
 /// The first [`GROUP`] of the last `small` segments of a lane.

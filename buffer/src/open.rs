@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, wal::CheckpointMode};
 
 use crate::{
     Buffer, Durability, Error, Offset, OpenError, Options, Recovery, Tag,
@@ -23,13 +23,13 @@ use crate::{
     places_table, salvage,
     schema::{self, Found},
     shared::Shared,
-    space::Space,
+    space::{self, Space},
     txn::Txn,
     writer::Writer,
 };
 
 /// How long a connection waits for another's lock: a checkpoint, or an inspector.
-const BUSY: Duration = Duration::from_secs(10);
+pub(crate) const BUSY: Duration = Duration::from_secs(10);
 
 /// No later version of this crate will be beyond this one: a header that says so is damaged.
 const PLAUSIBLE_VERSION: u32 = 10_000;
@@ -50,6 +50,9 @@ pub(crate) fn open(options: Options) -> Result<Buffer, OpenError> {
         return Err(OpenError::Unfit(format!("max_bytes = {} is too small: at least {least}", options.max_bytes)));
     }
     let lock = Lock::take(&options.path)?;
+    if salvage::is_under_way(&options.path) {
+        salvage::set_aside(&options, "a salvage was cut short")?;
+    }
     let (db, catalog, places, recovery) = match load_for_writing(&options) {
         Err(Trouble::Damage(found)) => {
             let report = salvage::set_aside(&options, &found)?;
@@ -167,7 +170,15 @@ fn start(
         doing: "beginning an epoch in",
         error: std::io::Error::other(error.to_string()),
     };
-    let recovery = begin_epoch(&db, &mut catalog, recovery).map_err(failed)?;
+    if recovery != Recovery::Created {
+        settle_wal(&db, &options.path).map_err(failed)?;
+    }
+    let recovery = match begin_epoch(&db, &mut catalog, recovery.clone()) {
+        // A disk that is full at start is no reason not to drain: the reserve makes room for the new epoch.
+        Err(Error::Full(_)) if space::give_up_reserve(&options.path) => begin_epoch(&db, &mut catalog, recovery),
+        begun => begun,
+    };
+    let recovery = recovery.map_err(failed)?;
     let mut space = Space::new(&options.path, options.max_bytes, options.min_free_disk);
     let limit = |error| OpenError::Sqlite { path: options.path.clone(), doing: "limiting the size of", error };
     space.measure(&db).map_err(limit)?;
@@ -237,6 +248,7 @@ pub(crate) fn create_at(options: &Options) -> Result<Connection, OpenError> {
 fn create(db: &mut Connection, options: &Options) -> rusqlite::Result<()> {
     db.pragma_update(None, "page_size", schema::PAGE_BYTES as i64)?;
     db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    sync_journal_deletions(db)?;
     schema::migrate(db, 0)?;
     configure(db, options)?;
     // SQLite syncs the directory for its journals, and not for the database itself.
@@ -256,6 +268,12 @@ pub(crate) fn ensure_generation(db: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
+/// Until the file is in WAL mode: a rollback journal whose deletion is not synced may come back with a power cut, and undo
+/// all that was committed since, in the WAL too.
+fn sync_journal_deletions(db: &Connection) -> rusqlite::Result<()> {
+    db.pragma_update(None, "synchronous", "EXTRA")
+}
+
 /// The settings of a writing connection.
 fn configure(db: &Connection, options: &Options) -> rusqlite::Result<()> {
     let synchronous = match options.durability {
@@ -263,12 +281,40 @@ fn configure(db: &Connection, options: &Options) -> rusqlite::Result<()> {
         Durability::ProcessCrash => "NORMAL",
         Durability::None => "OFF",
     };
+    sync_journal_deletions(db)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
+    // The pragma answers before it commits the switch. Where that fails nobody says so, and in the mode that it stays in a
+    // power cut may undo what was committed: so ask again, once a read has found out.
+    db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    let mode: String = db.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if mode != "wal" {
+        let failed = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+        return Err(rusqlite::Error::SqliteFailure(failed, Some(format!("it stays in journal mode {mode}"))));
+    }
     db.pragma_update(None, "synchronous", synchronous)?;
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
     db.pragma_update(None, "cache_size", -1024)?;
     db.pragma_update(None, "temp_store", "MEMORY")?;
     db.pragma_update(None, "cell_size_check", true)
+}
+
+/// Copies what an earlier process left in the WAL into the database, and begins a new one.
+///
+/// That process may have died because an fsync failed, even that of a clean close. Linux never writes again what that fsync gave up, though it is still
+/// read back from the cache: what is appended to such a WAL can be cut off from its beginning by the next power cut.
+fn settle_wal(db: &Connection, path: &Path) -> Result<(), Error> {
+    let settle = || db.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE).map_err(Error::from);
+    let settled = match settle() {
+        Err(Error::Full(_)) if space::give_up_reserve(path) => settle(),
+        settled => settled,
+    };
+    match settled {
+        Err(Error::Full(why)) => {
+            log::warn!("what the WAL of {} holds cannot be copied into it yet: {why}", path.display());
+            Ok(())
+        }
+        settled => settled.map(|_| ()),
+    }
 }
 
 /// Adds the epoch of this opening, and marks the file as open. Durable when it returns.

@@ -141,6 +141,12 @@ impl Place {
         }
     }
 
+    /// Events from `first` on were taken out by a policy: what was handed out of them is not coming.
+    pub(crate) fn lose(&mut self, first: Offset, events: u64) {
+        self.pending_events = self.pending_events.saturating_sub(events);
+        self.handed.retain(|batch| batch.last < first);
+    }
+
     /// Stands somewhere else from now on: the outcome of a resume, or of a take-back.
     pub(crate) fn jump(&mut self, confirmed: Offset, checkpoint: Option<Checkpoint>, pending_events: u64) {
         self.confirmed = confirmed;

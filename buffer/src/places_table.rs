@@ -55,6 +55,10 @@ pub(crate) fn load(db: &Connection, catalog: &Catalog) -> Result<Places, Error> 
     })?;
     let mut places = Places::new();
     for row in stored {
+        let takes = |lane| catalog.sinks_of(lane).any(|(sink, _)| sink == row.sink);
+        if !catalog.lanes.get(&row.lane).is_some_and(takes) {
+            continue; // Of a sink that is gone.
+        }
         let place = Place::new(row.checkpoint.offset, Some(row.checkpoint), row.note.map(Arc::from));
         places.insert((row.lane, row.sink), place);
     }
@@ -140,7 +144,12 @@ fn store(db: &Connection, row: &CheckpointRow) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes a place's checkpoint at once: for a sink that starts somewhere else than at the oldest event.
-pub(crate) fn store_place(db: &Connection, (lane, sink): PlaceKey, checkpoint: Checkpoint) -> Result<(), Error> {
-    store(db, &CheckpointRow { sink, lane, checkpoint, note: None })
+/// Writes a place's checkpoint within a transaction of its own: for a sink that begins, or resumes, somewhere else.
+pub(crate) fn store_place(
+    db: &Connection,
+    (lane, sink): PlaceKey,
+    checkpoint: Checkpoint,
+    note: Option<Vec<u8>>,
+) -> Result<(), Error> {
+    store(db, &CheckpointRow { sink, lane, checkpoint, note })
 }

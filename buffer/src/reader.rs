@@ -22,7 +22,7 @@ pub struct Reader {
 
 struct Rest {
     lane: i64,
-    cuts: u64,
+    cuts: Option<u64>,
     after: Offset,
     events: std::collections::VecDeque<(Offset, Event)>,
 }
@@ -56,18 +56,19 @@ impl Reader {
         after: Offset,
         limits: ReadLimits,
     ) -> Result<Vec<(Offset, Event)>, Error> {
+        let cuts = lane.cuts.settled();
         let mut at = after.max(lane.floor);
         let mut batch = Vec::new();
         let mut bytes = 0;
         let rest = self.rest.take();
-        let mut rest = rest.filter(|rest| (rest.lane, rest.cuts, rest.after) == (lane.id, lane.cuts, at));
+        let mut rest = rest.filter(|rest| cuts.is_some() && (rest.lane, rest.cuts, rest.after) == (lane.id, cuts, at));
         loop {
             let Some(mut current) = rest.take() else {
                 if at >= lane.high_water {
                     break;
                 }
-                let events = self.segment_after(lane, timeline, at)?;
-                rest = Some(Rest { lane: lane.id, cuts: lane.cuts, after: at, events: events.into() });
+                let Some(events) = self.segment_after(lane, timeline, at)? else { break };
+                rest = Some(Rest { lane: lane.id, cuts, after: at, events: events.into() });
                 continue;
             };
             while let Some((offset, event)) = current.events.pop_front() {
@@ -86,8 +87,13 @@ impl Reader {
         Ok(batch)
     }
 
-    /// The events after `at` of the segment in which the next one stands.
-    fn segment_after(&mut self, lane: &Lane, timeline: &Timeline, at: Offset) -> Result<Vec<(Offset, Event)>, Error> {
+    /// The events after `at` of the segment in which the next one stands. `None`: the ledger says that they are gone.
+    fn segment_after(
+        &mut self,
+        lane: &Lane,
+        timeline: &Timeline,
+        at: Offset,
+    ) -> Result<Option<Vec<(Offset, Event)>>, Error> {
         let next = self.load(lane, self.hint + 1)?.filter(|(row, _)| row.prev <= at && row.last > at);
         let found = match next {
             Some(found) => Some(found),
@@ -97,6 +103,9 @@ impl Reader {
             }
         };
         let Some((row, body)) = found else {
+            if ledger::explains(&self.db, lane.id, lane.high_water)? {
+                return Ok(None);
+            }
             return Err(damaged(&format!("the segments of {} after {} are missing", lane.name, at.0)));
         };
         if row.prev > at && !ledger::explains(&self.db, lane.id, row.prev)? {
@@ -109,7 +118,7 @@ impl Reader {
         if events.is_empty() {
             return Err(damaged(&format!("segment {:x} does not reach as far as it says", row.id)));
         }
-        Ok(events)
+        Ok(Some(events))
     }
 
     /// The first segment of a lane with an id of `from` or more, verified.

@@ -37,6 +37,9 @@ pub(crate) fn admit(txn: &mut Txn<'_>, stream: i64, bytes: u64) -> Result<Verdic
             limits.max_bytes
         )));
     }
+    if let Some(why) = txn.space.never(bytes) {
+        return Ok(Verdict::Never(why));
+    }
     loop {
         let used: u64 = txn.catalog.lanes_of(stream).map(|lane| lane.stored_bytes).sum();
         if used + bytes <= limits.max_bytes && txn.space.refuse(bytes).is_none() {
@@ -53,12 +56,14 @@ pub(crate) fn admit(txn: &mut Txn<'_>, stream: i64, bytes: u64) -> Result<Verdic
 
 /// The lanes whose oldest segment is older than their stream's `max_age`, as far as a clock can be trusted with that.
 pub(crate) fn aged(catalog: &Catalog, now: Reading) -> Vec<i64> {
-    let is_aged = |lane: &&Lane| {
-        let limit = catalog.streams[&lane.stream].limits.max_age;
-        let age = lane.oldest.filter(|_| limit.is_some()).and_then(|oldest| catalog.timeline.age(oldest, now));
-        age.zip(limit).is_some_and(|(age, limit)| age > limit)
-    };
-    catalog.lanes.values().filter(is_aged).map(|lane| lane.id).collect()
+    let aged = |lane: &&Lane| lane.oldest.is_some_and(|oldest| is_aged(catalog, now, lane.stream, oldest));
+    catalog.lanes.values().filter(aged).map(|lane| lane.id).collect()
+}
+
+fn is_aged(catalog: &Catalog, now: Reading, stream: i64, arrival: Arrival) -> bool {
+    let limit = catalog.streams[&stream].limits.max_age;
+    let age = limit.and_then(|_| catalog.timeline.age(arrival, now));
+    age.zip(limit).is_some_and(|(age, limit)| age > limit)
 }
 
 /// Drops what is older than its stream's `max_age`, as much as one transaction should.
@@ -67,7 +72,7 @@ pub(crate) fn drop_aged(txn: &mut Txn<'_>) -> Result<(), Error> {
         let aged = aged(txn.catalog, txn.now);
         let mut dropped = false;
         for lane in aged {
-            dropped |= drop_first(txn, lane, ledger::MAX_AGE)?;
+            dropped |= drop_first(txn, lane, ledger::MAX_AGE, &is_aged)?;
         }
         if !dropped {
             break;
@@ -82,27 +87,37 @@ fn drop_oldest(txn: &mut Txn<'_>, stream: i64, reason: &'static str) -> Result<b
         txn.catalog.lanes_of(stream).filter_map(|lane| Some((lane.oldest?, lane.id))).collect();
     lanes.sort_by_key(|(arrival, _)| (arrival.era, arrival.since_boot_ms));
     for (_, lane) in lanes {
-        if drop_first(txn, lane, reason)? {
+        if drop_first(txn, lane, reason, &|_, _, _, _| true)? {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Drops the first segment of a lane that no sink holds, and says in the ledger who misses what of it.
-fn drop_first(txn: &mut Txn<'_>, lane: i64, reason: &'static str) -> Result<bool, Error> {
+/// Whether a policy lets a segment of this stream go that arrived then.
+type MayGo = dyn Fn(&Catalog, Reading, i64, Arrival) -> bool;
+
+/// Drops the first segment of a lane that no sink holds, if it may go, and says in the ledger who misses what of it.
+fn drop_first(txn: &mut Txn<'_>, lane: i64, reason: &'static str, may_go: &MayGo) -> Result<bool, Error> {
     measure_guards(txn, lane)?;
     let start = *txn.lane(lane).segment_ids().start();
     let mut next = start;
     while let Some(row) = segment_from(txn, lane, next)? {
-        let held = of_lane(&txn.shared.places(), lane).any(|(_, place)| place.holds(row.first, row.last));
-        if held {
-            next = row.id + 1;
-            continue;
+        if !may_go(txn.catalog, txn.now, txn.lane(lane).stream, row.arrival) {
+            return Ok(false);
         }
+        let cuts = txn.lane(lane).cuts.clone();
+        {
+            let places = txn.shared.places();
+            if of_lane(&places, lane).any(|(_, place)| place.holds(row.first, row.last)) {
+                next = row.id + 1;
+                continue;
+            }
+            cuts.begin();
+        }
+        txn.cutting(cuts);
         account(txn, lane, &row, reason)?;
         remove(txn, lane, &row, next == start)?;
-        txn.lane_mut(lane).cuts += 1;
         settle(txn, lane)?;
         return Ok(true);
     }
@@ -124,9 +139,10 @@ fn account(txn: &mut Txn<'_>, lane: i64, row: &SegmentRow, reason: &'static str)
         }
         let dropped = if confirmed < row.first { whole } else { part_after(txn, lane, row, confirmed)? };
         ledger::record(txn, Some(sink), lane, dropped, reason)?;
+        let row_first = row.first;
         txn.on_commit(move |places| {
             if let Some(place) = places.get_mut(&(lane, sink)) {
-                place.pending_events = place.pending_events.saturating_sub(dropped.events);
+                place.lose(row_first, dropped.events);
             }
         });
     }
@@ -166,6 +182,26 @@ pub(crate) fn delete_delivered(txn: &mut Txn<'_>, lane: i64, delivered: Offset) 
         settle(txn, lane)?;
     }
     Ok(false)
+}
+
+/// What of a lane lies after `confirmed`, counted exactly.
+pub(crate) fn undelivered(txn: &Txn<'_>, lane: i64, confirmed: Offset) -> Result<Dropped, Error> {
+    let mut rest = Dropped { after: confirmed, first: Offset(confirmed.0 + 1), last: confirmed, events: 0, size: 0 };
+    let mut next = *txn.lane(lane).segment_ids().start();
+    while let Some(row) = segment_from(txn, lane, next)? {
+        next = row.id + 1;
+        if row.last <= confirmed {
+            continue;
+        }
+        let (events, size) = if row.first > confirmed {
+            (u64::from(row.events), row.size)
+        } else {
+            let part = part_after(txn, lane, &row, confirmed)?;
+            (part.events, part.size)
+        };
+        (rest.last, rest.events, rest.size) = (row.last, rest.events + events, rest.size + size);
+    }
+    Ok(rest)
 }
 
 /// The first segment of a lane with an id of `from` or more.
@@ -243,15 +279,24 @@ fn reach(txn: &Txn<'_>, lane: i64, confirmed: Offset, bytes: u64) -> Result<Offs
 
 /// Takes every segment of a lane out again, as far as no sink has confirmed it: another owner delivers it.
 pub(crate) fn take_back(txn: &mut Txn<'_>, lane: i64) -> Result<u64, Error> {
-    let floor = txn.lane(lane).floor;
+    let floor = txn.known_lane(lane)?.floor;
     let delivered = places::delivered(&txn.shared.places(), lane).unwrap_or(floor).max(floor);
     if txn.lane(lane).numbering == Numbering::Assigned {
         return Err(Error::Refused("only a partition with shared offsets can be taken back".to_owned()));
     }
-    let pinned = of_lane(&txn.shared.places(), lane).any(|(_, place)| place.is_pinned());
+    let cuts = txn.lane(lane).cuts.clone();
+    let pinned = {
+        let places = txn.shared.places();
+        let pinned = of_lane(&places, lane).any(|(_, place)| place.is_pinned());
+        if !pinned {
+            cuts.begin();
+        }
+        pinned
+    };
     if pinned {
         return Err(Error::Refused("events of this partition are in flight: fence its delivery first".to_owned()));
     }
+    txn.cutting(cuts);
     let mut taken = 0;
     let mut position = txn.lane(lane).floor_position.clone();
     let start = *txn.lane(lane).segment_ids().start();
@@ -269,7 +314,6 @@ pub(crate) fn take_back(txn: &mut Txn<'_>, lane: i64) -> Result<u64, Error> {
     let lane = txn.lane_mut(lane_id);
     lane.floor_position.clone_from(&position);
     (lane.high_water, lane.position) = (delivered, position);
-    lane.cuts += 1;
     txn.on_commit(move |places| {
         for (_, place) in places.range_mut((lane_id, i64::MIN)..=(lane_id, i64::MAX)) {
             place.pending_events = 0;

@@ -4,7 +4,10 @@
 //! goes into the loss ledger, a checkpoint falls back to what the destination says, a position to that of the last segment
 //! that could be read, so that the source reads the rest again.
 
-use std::path::PathBuf;
+mod replacement;
+mod transplant;
+
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Row, params_from_iter, types::Value as Sql};
 
@@ -14,12 +17,14 @@ use crate::{
     catalog::{Catalog, Lane, Stream, insert_epoch, lane_from, read_meta, store_lane, store_stream, write_meta},
     ledger,
     lock::Lock,
-    open::{self, beside, random_tag},
+    open::{self, random_tag},
     places::of_lane,
     places_table,
     schema::SEQUENCE_BITS,
     seal::Seal,
 };
+use replacement::Replacement;
+pub(crate) use replacement::is_under_way;
 
 /// How an opening found the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,40 +56,29 @@ pub struct SalvageReport {
 
 const META: &str = "salvage";
 
+/// The floor of a partition whose row was lost: it is that of the first segment that is left.
+const FORGOTTEN: Offset = Offset(i64::MIN);
+
 /// Tables that are copied row by row. Segments, partitions and meta need more care.
 const PLAIN: [&str; 9] = ["epoch", "era", "stream", "sink", "input", "checkpoint", "refusal", "dead_letter", "loss"];
 
-/// Sets the file aside and makes a new one in its place. The caller holds the lock.
+/// Sets the file aside and makes a new one in its place, or finishes that if it was cut short. The caller holds the lock.
 pub(crate) fn set_aside(options: &Options, reason: &str) -> Result<SalvageReport, OpenError> {
     let path = &options.path;
     if options.vfs.is_some() {
         return Err(OpenError::Damaged { path: path.clone(), found: reason.to_owned() });
     }
     log::error!("the buffer {} is damaged ({reason}): salvaging what can be read", path.display());
-    let aside = (1..).map(|n| beside(path, &format!(".damaged-{n}"))).find(|aside| !aside.exists());
-    let aside = aside.expect("a number is free");
-    for suffix in ["", "-wal", "-shm"] {
-        let (from, to) = (beside(path, suffix), beside(&aside, suffix));
-        if from.exists() {
-            std::fs::rename(&from, to).map_err(|error| OpenError::Io {
-                path: from,
-                doing: "setting the damaged file aside",
-                error,
-            })?;
-        }
+    let io = |doing| move |error| OpenError::Io { path: path.clone(), doing, error };
+    let replacement = Replacement::begin(path, reason).map_err(io("beginning to salvage"))?;
+    if !replacement.is_done() {
+        replacement.set_aside().map_err(io("setting the damaged file aside, which is"))?;
+        build(options, &replacement)?;
     }
-    let _ = std::fs::remove_file(beside(path, ".damaged"));
-    let failed = |error: Error| OpenError::Io {
-        path: path.clone(),
-        doing: "salvaging into",
-        error: std::io::Error::other(error.to_string()),
-    };
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let old = open::connect(&aside, flags, None).ok();
-    let mut new = open::create_at(options)?;
-    let mut report =
-        SalvageReport { reason: reason.to_owned(), set_aside: aside, events_kept: 0, rows_lost: 0, events_lost: 0 };
-    carry_over(old.as_ref(), &mut new, options, &mut report).map_err(failed)?;
+    replacement.finish().map_err(io("putting the salvaged file in place of"))?;
+    let failed = |error: Error| OpenError::Damaged { path: path.clone(), found: error.to_string() };
+    let db = open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, None).map_err(|error| failed(error.into()))?;
+    let report = recall(&db).map_err(failed)?.ok_or_else(|| failed(Error::Failed("its report is missing".into())))?;
     log::error!(
         "salvaged {} events from {}; {} rows could not be read, {} events are missing and in the loss ledger",
         report.events_kept,
@@ -93,6 +87,39 @@ pub(crate) fn set_aside(options: &Options, reason: &str) -> Result<SalvageReport
         report.events_lost
     );
     Ok(report)
+}
+
+/// Makes a new file of what can be read of the one that was set aside.
+fn build(options: &Options, replacement: &Replacement) -> Result<(), OpenError> {
+    let Replacement { aside, building, reason, .. } = replacement;
+    let failed = |error: Error| OpenError::Io {
+        path: building.clone(),
+        doing: "salvaging into",
+        error: std::io::Error::other(error.to_string()),
+    };
+    let options = Options { path: building.clone(), ..options.clone() };
+    let mut new = open::create_at(&options)?;
+    let old = readable_database(aside).or_else(|| {
+        let transplanted = transplant::transplant_schema(aside, building, &new);
+        transplanted.inspect_err(|error| log::error!("cannot mend the schema of {}: {error}", aside.display())).ok()?;
+        readable_database(aside)
+    });
+    let (reason, set_aside) = (reason.clone(), aside.clone());
+    let mut report = SalvageReport { reason, set_aside, events_kept: 0, rows_lost: 0, events_lost: 0 };
+    if old.is_none() {
+        report.rows_lost += 1; // At the least: nothing could be read.
+    }
+    carry_over(old.as_ref(), &mut new, &options, &mut report).map_err(failed)?;
+    // Closed, it is one file, and can be renamed.
+    new.close().map_err(|(_, error)| failed(error.into()))
+}
+
+/// A file in which at least the schema can be read.
+fn readable_database(path: &Path) -> Option<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = open::connect(path, flags, None).ok()?;
+    db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).ok()?;
+    Some(db)
 }
 
 fn carry_over(
@@ -136,6 +163,7 @@ fn carry_over(
         };
         mender.mend(lane)?;
     }
+    remember(&copy, &Recovery::Salvaged(report.clone()))?;
     copy.commit()?;
     Ok(())
 }
@@ -206,10 +234,8 @@ fn copy_lanes(old: &Connection, new: &Connection, report: &mut SalvageReport) ->
         let lane = new.query_row("SELECT * FROM partition WHERE id IS ?", [id], lane_from);
         new.execute("DELETE FROM partition WHERE id IS ?", [id])?;
         if let Ok(lane) = lane {
-            let nowhere = (Offset::BEFORE_ALL, None);
-            let (floor, floor_position) = nowhere.clone();
-            let (high_water, position) = nowhere;
-            store_lane(new, &Lane { floor, floor_position, high_water, position, ..lane })?;
+            let high_water = Offset::BEFORE_ALL;
+            store_lane(new, &Lane { floor: FORGOTTEN, floor_position: None, high_water, position: None, ..lane })?;
         }
     }
     Ok(())
@@ -263,8 +289,11 @@ fn attach_segments(db: &Connection) -> Result<(), Error> {
         "SELECT DISTINCT id >> {SEQUENCE_BITS} FROM segment WHERE id >> {SEQUENCE_BITS} NOT IN (SELECT id FROM partition)"
     );
     for id in ids(&homeless)? {
-        let named = Lane::new(id, id, &format!("salvaged-{id}"), Numbering::Assigned, None);
-        store_lane(db, &named)?;
+        let stream: i64 = db.query_row("SELECT coalesce(max(id), 0) + 1 FROM stream", [], |row| row.get(0))?;
+        let name = format!("salvaged-{id}");
+        store_stream(db, stream, &Stream { name: name.as_str().into(), limits: StreamLimits::default() })?;
+        let named = Lane::new(id, stream, &name, Numbering::Assigned, None);
+        store_lane(db, &Lane { floor: FORGOTTEN, ..named })?;
     }
     for id in ids("SELECT DISTINCT stream FROM partition WHERE stream NOT IN (SELECT id FROM stream)")? {
         let stream = Stream { name: format!("salvaged-{id}").into(), limits: StreamLimits::default() };
@@ -305,10 +334,8 @@ struct Mender<'a> {
 impl Mender<'_> {
     fn mend(&mut self, lane: &mut Lane) -> Result<(), Error> {
         let segments = self.segments(lane)?;
-        if lane.floor == Offset::BEFORE_ALL
-            && let Some(first) = segments.first()
-        {
-            lane.floor = first.prev;
+        if lane.floor == FORGOTTEN {
+            lane.floor = segments.first().map_or(Offset::BEFORE_ALL, |first| first.prev);
         }
         let mut at = lane.floor;
         let mut position = lane.floor_position.clone();
@@ -426,10 +453,5 @@ pub(crate) fn forget(db: &Connection) -> Result<(), Error> {
 /// Salvages the file at `path` now, as an opening would if it found damage. Nobody may have it open.
 pub fn salvage(options: &Options) -> Result<SalvageReport, OpenError> {
     let _lock = Lock::take(&options.path)?;
-    let report = set_aside(options, "salvaged by hand")?;
-    let failed = |error: Error| OpenError::Damaged { path: options.path.clone(), found: error.to_string() };
-    let db =
-        open::connect(&options.path, OpenFlags::SQLITE_OPEN_READ_WRITE, None).map_err(|error| failed(error.into()))?;
-    remember(&db, &Recovery::Salvaged(report.clone())).map_err(failed)?;
-    Ok(report)
+    set_aside(options, "salvaged by hand")
 }

@@ -18,8 +18,15 @@ use crate::schema::PAGE_BYTES;
 /// How often the filesystem is asked how much is free.
 const DISK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Pages kept free for rows that are not segments, so that a full file can still take a checkpoint or a ledger entry.
-const HEADROOM_PAGES: u64 = 64;
+/// Pages kept free for rows that are not segments, so that a full file can still take checkpoints, ledger entries, and the
+/// dead letters of a batch that a sink refuses: a sixteenth of the file, within these bounds.
+const HEADROOM_PAGES: std::ops::RangeInclusive<u64> = 64..=4096;
+
+/// Pages of a file without events.
+const EMPTY_PAGES: u64 = 32;
+
+/// A file with fewer pages left has met its own limit when SQLite says that it is full.
+const AT_THE_LIMIT_PAGES: u64 = 16;
 
 /// What an append is taken to need when somebody asks whether there is room.
 const TYPICAL_APPEND_BYTES: u64 = 16 * 1024;
@@ -109,7 +116,7 @@ impl Space {
         let pages = bytes.div_ceil(PAGE_BYTES) + 2;
         // A batch larger than the WAL's budget makes it grow beyond that, for as long as it is not copied back.
         let over = (self.wal_bytes() + bytes + bytes / 16).saturating_sub(self.wal_budget_bytes) / PAGE_BYTES;
-        if self.pages - self.free_pages + pages + over + HEADROOM_PAGES > self.max_pages {
+        if self.pages - self.free_pages + pages + over + self.headroom_pages() > self.max_pages {
             return Some(format!("the file has reached max_bytes ({} bytes)", self.max_bytes));
         }
         if pages <= self.free_pages {
@@ -120,6 +127,23 @@ impl Space {
         }
         let (free, min) = (self.free_disk?, self.min_free_disk?);
         (free < min + bytes).then(|| format!("the disk has {free} bytes free, and min_free_disk is {min}"))
+    }
+
+    /// Why `bytes` would not even fit into an empty file, if they would not.
+    pub(crate) fn never(&self, bytes: u64) -> Option<String> {
+        let over = (bytes + bytes / 16).saturating_sub(self.wal_budget_bytes) / PAGE_BYTES;
+        let pages = bytes.div_ceil(PAGE_BYTES) + over + self.headroom_pages() + EMPTY_PAGES;
+        (pages > self.max_pages)
+            .then(|| format!("a batch of {bytes} bytes does not fit into the buffer, max_bytes = {}", self.max_bytes))
+    }
+
+    fn headroom_pages(&self) -> u64 {
+        (self.max_pages / 16).clamp(*HEADROOM_PAGES.start(), *HEADROOM_PAGES.end())
+    }
+
+    /// Whether the file has come to its own limit, whatever the disk has left.
+    pub(crate) fn is_at_its_limit(&self) -> bool {
+        self.pages + AT_THE_LIMIT_PAGES >= self.max_pages && self.free_pages < AT_THE_LIMIT_PAGES
     }
 
     /// Asks the filesystem, if the last answer is old.
@@ -170,6 +194,11 @@ impl Space {
 pub(crate) fn disk(directory: &Path) -> Option<(u64, u64)> {
     let stat = rustix::fs::statvfs(directory).ok()?;
     Some((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
+}
+
+/// Removes the reserve of the buffer at `path`. False if there was none.
+pub(crate) fn give_up_reserve(path: &Path) -> bool {
+    fs::remove_file(crate::open::beside(path, ".reserve")).is_ok()
 }
 
 /// The file that is given up when the disk is full.

@@ -143,7 +143,7 @@ pub(crate) fn of_buffer(shared: &Shared) -> Result<Status, Error> {
 
 /// Of a file that somebody else may have open.
 pub(crate) fn of_file(
-    reader: &mut Reader,
+    reader: &Reader,
     path: &Path,
     catalog: &Catalog,
     places: &Places,

@@ -1,11 +1,11 @@
 //! One sink's way through one partition: reading, confirming, refusing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     Checkpoint, Error, Event, Offset, Partition, ReadLimits, Reader, Receipt, Refused, Tag, buffer, dead_letter,
     places::{Guard, Place},
-    places_table::count_after,
+    places_table::{count_after, store_place},
     shared::Shared,
 };
 
@@ -118,7 +118,15 @@ impl Subscription {
         let checkpoint = self.checkpoint_at(after);
         let (key, lane) = (self.key(), self.partition.id());
         buffer::submit(&self.shared, move |txn| {
-            let pending = count_after(txn.db, txn.lane(lane), after)?;
+            let pending = count_after(txn.db, txn.known_lane(lane)?, after)?;
+            let place = txn.shared.places().get(&key).map(|place| (place.confirmed, place.note.clone()));
+            let (confirmed, note) = place.ok_or_else(|| Error::Unknown("such place of a sink any more".to_owned()))?;
+            if after < txn.lane(lane).floor && confirmed > after {
+                return Err(Error::Refused("the events after it were deleted meanwhile".to_owned()));
+            }
+            if let Some(checkpoint) = checkpoint {
+                store_place(txn.db, key, checkpoint, note.as_deref().map(<[u8]>::to_vec))?;
+            }
             txn.on_commit(move |places| {
                 if let Some(place) = places.get_mut(&key) {
                     place.jump(after, checkpoint, pending);
@@ -141,14 +149,21 @@ impl Subscription {
                 let lane = catalog.lanes.get(&self.partition.id()).cloned();
                 (lane.ok_or_else(|| Error::Unknown("such partition any more".to_owned()))?, catalog.timeline.clone())
             };
+            let Some(cuts) = lane.cuts.settled() else {
+                // A transaction that takes events out is being committed.
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            };
             let read = reader.read(&lane, &timeline, after, limits);
             let through = read.as_ref().ok().and_then(|events| events.last()).map_or(after, |(offset, _)| *offset);
-            // Pinned first and compared after: what was dropped in between is seen, what comes later is held.
+            // The writer looks at pins and begins a cut under one lock: either it sees this pin, or the cut is seen here.
             let id = self.shared.next_pin();
-            self.place_mut(|place| place.pin(id, after, through))?;
+            let undisturbed = self.place_mut(|place| {
+                place.pin(id, after, through);
+                lane.cuts.settled() == Some(cuts)
+            })?;
             let lease = Lease { shared: self.shared.clone(), key: self.key(), id };
-            let now = self.partition.lane()?;
-            if (now.cuts, now.floor) != (lane.cuts, lane.floor) && (now.cuts != lane.cuts || read.is_err()) {
+            if !undisturbed {
                 continue;
             }
             let events = self.shared.note_damage(read)?;

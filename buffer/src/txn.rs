@@ -1,12 +1,12 @@
 //! One transaction of the writer: what it changes in the file, and in memory once that is committed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::Connection;
 
 use crate::{
     Error,
-    catalog::{Catalog, Lane},
+    catalog::{Catalog, Cuts, Lane},
     clock::Reading,
     places::Places,
     shared::Shared,
@@ -27,6 +27,7 @@ pub(crate) struct Txn<'a> {
     undo_catalog: Option<Catalog>,
     eras: usize,
     appended: BTreeMap<i64, u64>,
+    cut: Vec<Arc<Cuts>>,
     effects: Vec<Effect>,
     /// Whether room was made, so that producers who wait should look again.
     pub(crate) made_room: bool,
@@ -51,6 +52,7 @@ impl<'a> Txn<'a> {
             undo_catalog: None,
             eras,
             appended: BTreeMap::new(),
+            cut: Vec::new(),
             effects: Vec::new(),
             made_room: false,
         }
@@ -58,6 +60,11 @@ impl<'a> Txn<'a> {
 
     pub(crate) fn lane(&self, id: i64) -> &Lane {
         self.catalog.lanes.get(&id).expect("a lane is looked up before it is used")
+    }
+
+    /// A lane that a command names, which may be gone by now.
+    pub(crate) fn known_lane(&self, id: i64) -> Result<&Lane, Error> {
+        self.catalog.lanes.get(&id).ok_or_else(|| Error::Unknown("such partition any more".to_owned()))
     }
 
     /// A lane that is going to change.
@@ -88,6 +95,11 @@ impl<'a> Txn<'a> {
         *self.appended.entry(lane).or_default() += events;
     }
 
+    /// A lane from which the transaction takes unconfirmed events out: [`Cuts::begin`] was called.
+    pub(crate) fn cutting(&mut self, cuts: Arc<Cuts>) {
+        self.cut.push(cuts);
+    }
+
     /// Something to do to the places when this is committed.
     pub(crate) fn on_commit(&mut self, effect: impl FnOnce(&mut Places) + Send + 'static) {
         self.effects.push(Box::new(effect));
@@ -101,6 +113,7 @@ impl<'a> Txn<'a> {
             self.catalog.lanes.extend(self.undo_lanes);
         }
         self.catalog.timeline.truncate(self.eras);
+        self.cut.iter().for_each(|cuts| cuts.end());
     }
 
     /// Publishes what is now durable, and wakes whoever waits for it.
@@ -129,6 +142,7 @@ impl<'a> Txn<'a> {
             }
         }
         drop(places);
+        self.cut.iter().for_each(|cuts| cuts.end());
         for id in self.undo_lanes.keys() {
             self.catalog.lanes[id].changed.notify(usize::MAX);
         }

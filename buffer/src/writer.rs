@@ -4,7 +4,7 @@
 //! waits for the disk the next lot gathers: the slower the disk, the larger the commits. A transaction that fails is
 //! rolled back whole, and its jobs are tried again one by one, so that one cannot fail another.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, wal::CheckpointMode};
 
@@ -21,6 +21,9 @@ use crate::{
 
 /// Encoded bytes in one transaction, if the WAL's budget has room for them.
 const MAX_ROUND_BYTES: usize = 1024 * 1024;
+
+/// How long a commit may be held up by somebody who reads while the WAL is at its limit.
+const READER_PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long the writer sleeps where nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
@@ -119,7 +122,7 @@ impl Writer {
     fn attempt(&mut self, mut work: impl FnMut(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
         self.shared.undamaged()?;
         let outcome = match work(self) {
-            Err(Error::Full(_)) if self.space.disk_is_full() => {
+            Err(Error::Full(_)) if !self.space.is_at_its_limit() && self.space.disk_is_full() => {
                 self.checkpoint(CheckpointMode::PASSIVE);
                 work(self)
             }
@@ -131,11 +134,19 @@ impl Writer {
     fn write(&mut self, appends: &mut [Taken], save: bool) -> Result<(), Error> {
         let more = self.transact(|txn| {
             let more = save && places_table::save(txn)?;
+            let mut held_back = BTreeSet::new();
             for append in appends.iter_mut() {
+                if held_back.contains(&append.lane) {
+                    append.outcome = Outcome::HeldBack; // Not before one that came before it.
+                    continue;
+                }
                 append.outcome = match append::apply(txn, append.lane, &append.encoded) {
                     Err(error @ (Error::Refused(_) | Error::Unknown(_))) => Outcome::Refused(error),
                     outcome => outcome?,
                 };
+                if matches!(append.outcome, Outcome::HeldBack) {
+                    held_back.insert(append.lane);
+                }
             }
             Ok(more)
         })?;
@@ -159,7 +170,8 @@ impl Writer {
         match done {
             Ok(value) => {
                 txn.publish();
-                space.measure(db)?;
+                // It is committed, whatever becomes of this.
+                let _ = space.measure(db);
                 Ok(value)
             }
             Err(error) => {
@@ -181,7 +193,13 @@ impl Writer {
         if copied < frames && self.space.wal_bytes() > self.space.wal_budget_bytes / 2 {
             // A reader in the middle of a batch may hold the WAL for some milliseconds; at the budget, wait for it.
             let over = self.space.wal_bytes() > self.space.wal_budget_bytes;
-            self.checkpoint(if over { CheckpointMode::RESTART } else { CheckpointMode::PASSIVE });
+            if over {
+                let _ = self.db.busy_timeout(READER_PATIENCE);
+                self.checkpoint(CheckpointMode::RESTART);
+                let _ = self.db.busy_timeout(open::BUSY);
+            } else {
+                self.checkpoint(CheckpointMode::PASSIVE);
+            }
         }
     }
 

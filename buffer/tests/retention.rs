@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use common::*;
 use forebay_buffer::{
-    AppendError, Batch, Buffer, Loss, Numbering, Offset, Options, Partition, ReadLimits, Start, StreamLimits,
+    AppendError, Batch, Buffer, Loss, Numbering, Offset, Options, Partition, ReadLimits, Refused, Start, StreamLimits,
     Timestamp, WhenFull,
 };
 
@@ -340,4 +340,98 @@ fn many_producers_share_commits_and_each_keeps_its_order() {
     threads.into_iter().for_each(|thread| thread.join().expect("no producer panics"));
     let rounds = buffer.heartbeat().beats - before;
     assert!(rounds < 400, "400 appends took {rounds} commits");
+}
+
+#[test]
+fn a_trickle_over_restarts_is_merged_without_mixing_epochs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for run in 0..4 {
+        let buffer = open(directory.path());
+        let (partition, subscription) = with_sink(&buffer);
+        for n in run * 40..run * 40 + 40 {
+            append(&partition, numbered(n..n + 1));
+        }
+        std::thread::sleep(Duration::from_millis(1200)); // The writer merges once it has been idle for a second.
+        assert_eq!(bodies(&buffer, &subscription, Offset::BEFORE_ALL), numbered(0..run * 40 + 40));
+        assert_eq!(buffer.inspector().expect("an inspector").check().expect("checks"), Vec::<String>::new());
+        buffer.close();
+    }
+}
+
+#[test]
+fn age_takes_nothing_young_while_the_oldest_is_in_flight() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let clock = TestClock::new();
+    let buffer = Options { clock: clock.clone(), ..options(directory.path()) }.open().expect("opens");
+    let limits = StreamLimits { max_age: Some(Duration::from_secs(60)), ..StreamLimits::default() };
+    buffer.declare_stream("s", limits).expect("a stream");
+    buffer.declare_sink("k", &["s"], Start::Oldest, KIB).expect("a sink");
+    let partition = buffer.partition("s", "0", Numbering::Assigned).expect("a partition");
+    let subscription = buffer.subscription("k", &partition).expect("a place");
+    assert!(try_append(&partition, 0));
+    let mut reader = buffer.reader().expect("a reader");
+    let in_flight = subscription.read(&mut reader, Offset::BEFORE_ALL, ALL).expect("reads");
+    clock.pass(Duration::from_secs(61));
+    (1..10).for_each(|n| assert!(try_append(&partition, n)));
+    assert_eq!(losses(&buffer), []);
+    // Now the nine are old as well, and go; what is in flight stays, and the partition still reads to its end.
+    clock.pass(Duration::from_secs(61));
+    until("the nine are gone", || buffer.status().expect("status").streams[0].events == 1);
+    let again = subscription.read(&mut reader, Offset::BEFORE_ALL, ALL).expect("reads");
+    assert_eq!(again.events, in_flight.events);
+    confirm(&subscription, in_flight.events[0].0);
+    assert!(try_append(&partition, 10));
+    assert_eq!(subscription.read(&mut reader, in_flight.events[0].0, ALL).expect("reads").events.len(), 1);
+    assert_eq!(losses(&buffer).iter().map(|loss| loss.events).sum::<u64>(), 9);
+    assert_eq!(buffer.inspector().expect("an inspector").check().expect("checks"), Vec::<String>::new());
+}
+
+#[test]
+fn a_full_file_still_takes_the_dead_letters_of_a_whole_batch() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let buffer = Options { max_bytes: 4 * 1024 * KIB, ..options(directory.path()) }.open().expect("opens");
+    let partition = limited(&buffer, WhenFull::Backpressure, u64::MAX);
+    buffer.declare_sink("k", &["s"], Start::Oldest, KIB).expect("a sink");
+    let subscription = buffer.subscription("k", &partition).expect("a place");
+    let mut taken = 0;
+    while try_append(&partition, taken) {
+        taken += 1;
+    }
+    let mut reader = buffer.reader().expect("a reader");
+    let limits = ReadLimits { max_events: 30, max_bytes: usize::MAX };
+    let delivery = subscription.read(&mut reader, Offset::BEFORE_ALL, limits).expect("reads");
+    let refuse = |(offset, event): &(Offset, forebay_buffer::Event)| {
+        let refused = Refused { event: event.clone(), code: "22P02".into(), reason: "no".into() };
+        (*offset, refused)
+    };
+    subscription.refuse(delivery.events.iter().map(refuse).collect()).wait().expect("there is room for dead letters");
+    confirm(&subscription, delivery.events.last().expect("events").0);
+    assert_eq!(buffer.status().expect("status").dead_letters, 30);
+}
+
+#[test]
+fn a_stream_that_was_discarded_and_comes_back_does_not_reuse_offsets() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let buffer = open(directory.path());
+    let (partition, _) = with_sink(&buffer);
+    let before = append(&partition, numbered(0..5)).high_water;
+    buffer.discard_stream("s").expect("discards");
+    let (partition, subscription) = with_sink(&buffer);
+    append(&partition, numbered(5..7));
+    let events = read(&buffer, &subscription, Offset::BEFORE_ALL);
+    assert!(events[0].0 > before && events.len() == 2, "{events:?}");
+}
+
+#[test]
+fn a_sink_keeps_its_input_as_long_as_it_has_something_to_deliver_of_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let buffer = open(directory.path());
+    let (partition, subscription) = with_sink(&buffer);
+    buffer.declare_stream("t", StreamLimits::default()).expect("a stream");
+    let last = append(&partition, numbered(0..5)).high_water;
+    let outcome = buffer.declare_sink("k", &["t"], Start::Oldest, 1 << 20);
+    assert!(matches!(outcome, Err(forebay_buffer::Error::Refused(_))), "{outcome:?}");
+    assert_eq!(bodies(&buffer, &subscription, Offset::BEFORE_ALL), numbered(0..5));
+    confirm(&subscription, last);
+    buffer.declare_sink("k", &["t"], Start::Oldest, 1 << 20).expect("nothing is left to deliver");
 }

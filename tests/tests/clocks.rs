@@ -1,7 +1,7 @@
 //! Wrong clocks: a boot in 1970, a jump of ten years forward and one of an hour back, while events flow. Order, retries,
 //! ages and the repaired times are right.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use forebay_tests::{
     harness::{Gateway, Jump, Record, WrongClock, now_micros, wait_until},
@@ -16,12 +16,17 @@ type = "http"
 listen = "{http}"
 path = "/events"
 
-[sources.line.buffer]
+[sources.logs]
+type = "tail"
+include = ["{dir}/logs/*.log"]
+start = "beginning"
+
+[buffer]
 max_age = "{max_age}"
 
 [sinks.far]
 type = "file"
-inputs = ["line"]
+inputs = ["line", "logs"]
 path = "{dir}/far/out"
 "#;
 
@@ -110,18 +115,19 @@ fn an_event_that_is_too_old_is_dropped_into_the_ledger_and_one_with_an_untrusted
     let (gateway, mut clock) = gateway("1s");
     clock.boot_in_1970();
     let agent = gateway.start();
-    let mut kept = Gauge::new(&gateway, "/events");
-    send(&mut kept, 10);
+    let mut gauge = Gauge::new(&gateway, "/events");
+    send(&mut gauge, 10);
     assert!(agent.terminate().success());
 
     clock.boot_well();
+    fs::create_dir(gateway.path("logs")).expect("a directory can be made");
+    fs::write(gateway.path("logs/app.log"), "a line\n".repeat(10)).expect("a log can be written");
     let agent = gateway.start();
-    let mut dropped = Gauge::new(&gateway, "/events?key=dropped");
-    send(&mut dropped, 10);
-    wait_until("the old events to be dropped", || agent.lost_events() >= 10);
+    wait_until("the lines, whose time is trusted, to be too old", || agent.lost_events() >= 10);
 
     gateway.mend("far");
-    kept.judge(&kept.wait_delivered(&gateway, "far/out", "far"));
+    let records = gauge.wait_delivered(&gateway, "far/out", "far");
+    gauge.judge(&records);
     assert_eq!(agent.lost_events(), 10, "the ledger holds what is missing, and no more");
     assert!(agent.terminate().success());
 }

@@ -349,6 +349,55 @@ fn a_truncated_file_is_salvaged_or_read_in_part_and_says_so() {
 }
 
 #[test]
+fn a_damaged_schema_costs_no_event() {
+    let whole = whole(true);
+    let bytes = &whole.files[""];
+    let holds_schema = |page: &[u8]| page.windows(12).any(|text| text == b"CREATE TABLE");
+    let pages: Vec<usize> = (0..bytes.len() / 1024).filter(|n| holds_schema(&bytes[n * 1024..][..1024])).collect();
+    assert!(pages.len() > 2, "the schema is in pages {pages:?}");
+    for page in pages.into_iter().chain([0]) {
+        let directory = temporary();
+        let path = directory.path().join("buffer.db");
+        let mut bytes = bytes.clone();
+        bytes[page * 1024..][..1024].fill(0);
+        fs::write(&path, bytes).expect("the directory is ours");
+        fs::write(format!("{}.reserve", path.display()), b"").expect("the directory is ours");
+        let look = look(&path).unwrap_or_else(|error| panic!("page {page}: {error}"));
+        assert!(look.is_known.iter().all(|known| *known), "page {page}: {:?}", look.recovery);
+        judge(&whole, &look, false).unwrap_or_else(|problem| panic!("page {page}: {problem}"));
+    }
+}
+
+#[test]
+fn a_salvage_that_was_cut_short_is_done_again() {
+    let whole = whole(false);
+    let mut damaged = whole.files[""].clone();
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 1024].fill(0);
+    let note = b"1\ndamage".to_vec();
+    // Which files there were when it was cut short, beside the note that it was under way.
+    let moments: [&[(&str, &[u8])]; 4] = [
+        &[("", &damaged), ("-wal", &whole.files["-wal"])],
+        &[("", &damaged), (".damaged-1-wal", &whole.files["-wal"])],
+        &[(".damaged-1", &damaged), (".damaged-1-wal", &whole.files["-wal"])],
+        &[(".damaged-1", &damaged), (".damaged-1-wal", &whole.files["-wal"]), (".salvaging", b"half a file")],
+    ];
+    for (n, files) in moments.into_iter().enumerate() {
+        let directory = temporary();
+        let path = directory.path().join("buffer.db");
+        for (suffix, bytes) in files.iter().copied().chain([(".salvage", &note[..])]) {
+            fs::write(format!("{}{suffix}", path.display()), bytes).expect("the directory is ours");
+        }
+        let first = look(&path).unwrap_or_else(|error| panic!("moment {n}: {error}"));
+        assert!(matches!(first.recovery, Recovery::Salvaged(_)), "moment {n}: {:?}", first.recovery);
+        judge(&whole, &first, false).unwrap_or_else(|problem| panic!("moment {n}: {problem}"));
+        assert!(first.read.iter().map(BTreeMap::len).sum::<usize>() > 100, "moment {n}: most events are here");
+        let second = look(&path).unwrap_or_else(|error| panic!("moment {n}, opened again: {error}"));
+        assert_eq!(second.read, first.read, "moment {n}: done once, it is not done again");
+    }
+}
+
+#[test]
 fn most_damage_is_found_by_an_inspector_and_none_makes_it_panic() {
     let whole = whole(true);
     let directory = temporary();

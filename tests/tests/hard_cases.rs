@@ -1,7 +1,11 @@
 //! The delivery contract's hard cases, with a real buffer and the real delivery loop. For each: nothing lost in silence,
 //! nothing twice, or a clear stop.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use forebay_buffer::{Checkpoint, Generation, Numbering, Offset, StreamLimits, Tag, WhenFull};
 use forebay_tests::sinks::{Database, Fault, Gateway, Row, TokenService, bodies};
@@ -300,7 +304,11 @@ async fn a_lost_commit_reply_repeats_nothing_and_loses_nothing() {
         let (gateway, database) = (gateway(), Database::default());
         database.fail_with(faults);
         gateway.append("s", 1..=12);
-        deliver_until(&gateway, &database, 12).await;
+        let running = gateway.deliver("d", &["s"], database.sink(3));
+        database.until_rows(12).await;
+        let progress = Arc::clone(&running.progress);
+        running.stop().await;
+        assert_eq!(progress.events.load(Ordering::Relaxed), 12);
         database.land();
         holds(&database.rows(), 1..=12);
     }

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
 use forebay_buffer::{Buffer, Options, Recovery, SinkStatus, Status, clock::Clock};
 
-use super::{AgentError, sink_unit::window_bytes};
+use super::{AgentError, renames::Renames, sink_unit::window_bytes};
 use crate::config::Config;
 
 /// The buffer's options that a config says.
@@ -65,16 +65,22 @@ fn make_data_dir(path: &Path) -> Result<(), AgentError> {
     made.map_err(|error| AgentError::io(format_args!("cannot make the data directory {}", path.display()), &error))
 }
 
-/// Renames what was renamed, refuses what would strand events, and declares what the config has. It changes nothing
-/// that is in use: what a running sink or source relies on must be stopped first. Blocks.
+/// Renames what was renamed, refuses what would strand events, and declares what the config has. It changes nothing if
+/// it refuses, and nothing that is in use: what a running sink or source relies on must be stopped first. Blocks.
 pub(super) fn prepare(buffer: &Buffer, config: &Config) -> Result<(), AgentError> {
-    rename(buffer, config)?;
-    let status = status(buffer)?;
-    let stranded: Vec<String> = stranded_streams(&status, config).chain(stranded_sinks(&status, config)).collect();
-    if !stranded.is_empty() {
-        return Err(AgentError::config(stranded.join("\n")));
+    let status = buffer.status().map_err(|error| AgentError::buffer("cannot read what the buffer holds", &error))?;
+    let renames = Renames::of(&status, config);
+    let refusals: Vec<String> = renames
+        .impossible(&status)
+        .chain(stranded_streams(&status, config, &renames))
+        .chain(stranded_sinks(&status, config, &renames))
+        .collect();
+    if !refusals.is_empty() {
+        return Err(AgentError::config(refusals.join("\n")));
     }
-    for sink in status.sinks.iter().filter(|sink| !config.sinks.contains_key(&sink.name)) {
+    renames.carry_out(buffer)?;
+    let known = |name: &str| config.sinks.contains_key(name) || renames.has_sink(name);
+    for sink in status.sinks.iter().filter(|sink| !known(&sink.name)) {
         buffer
             .discard_sink(&sink.name)
             .map_err(|error| AgentError::buffer(format_args!("cannot forget the sink {}", sink.name), &error))?;
@@ -83,37 +89,15 @@ pub(super) fn prepare(buffer: &Buffer, config: &Config) -> Result<(), AgentError
     declare(buffer, config)
 }
 
-fn status(buffer: &Buffer) -> Result<Status, AgentError> {
-    buffer.status().map_err(|error| AgentError::buffer("cannot read what the buffer holds", &error))
-}
-
-fn rename(buffer: &Buffer, config: &Config) -> Result<(), AgentError> {
-    let status = status(buffer)?;
-    let has_stream = |name: &str| status.streams.iter().any(|stream| stream.name == name);
-    let has_sink = |name: &str| status.sinks.iter().any(|sink| sink.name == name);
-    for (to, source) in &config.sources {
-        // Once done, the old name is gone: the line may stay in the config.
-        let Some(from) = source.renamed_from.as_deref().filter(|from| has_stream(from)) else { continue };
-        buffer
-            .rename_stream(from, to)
-            .map_err(|error| AgentError::buffer(format_args!("cannot rename the stream {from} to {to}"), &error))?;
-        log::info!("source {to}: carries on the stream {from}");
-    }
-    for (to, sink) in &config.sinks {
-        let Some(from) = sink.renamed_from.as_deref().filter(|from| has_sink(from)) else { continue };
-        buffer
-            .rename_sink(from, to)
-            .map_err(|error| AgentError::buffer(format_args!("cannot rename the sink {from} to {to}"), &error))?;
-        log::info!("sink {to}: carries on as {from} did");
-    }
-    Ok(())
-}
-
 /// Streams with events to deliver that have no source any more. The events would go out, but nothing would ever say
 /// that they are all there is; more likely the name is a slip.
-fn stranded_streams<'a>(status: &'a Status, config: &'a Config) -> impl Iterator<Item = String> + 'a {
-    let gone = status.streams.iter().filter(|stream| !config.sources.contains_key(&stream.name));
-    gone.filter_map(|stream| {
+fn stranded_streams<'a>(
+    status: &'a Status,
+    config: &'a Config,
+    renames: &'a Renames,
+) -> impl Iterator<Item = String> + 'a {
+    let known = |name: &str| config.sources.contains_key(name) || renames.has_stream(name);
+    status.streams.iter().filter(move |stream| !known(&stream.name)).filter_map(|stream| {
         let events = undelivered(status, &stream.name).unwrap_or(stream.events);
         let name = &stream.name;
         (events > 0).then(|| {
@@ -136,9 +120,13 @@ fn undelivered(status: &Status, stream: &str) -> Option<u64> {
     takers.map(pending).max()
 }
 
-fn stranded_sinks<'a>(status: &'a Status, config: &'a Config) -> impl Iterator<Item = String> + 'a {
-    let gone = status.sinks.iter().filter(|sink| !config.sinks.contains_key(&sink.name) && sink.pending_events > 0);
-    gone.map(|sink| {
+fn stranded_sinks<'a>(
+    status: &'a Status,
+    config: &'a Config,
+    renames: &'a Renames,
+) -> impl Iterator<Item = String> + 'a {
+    let known = |name: &str| config.sinks.contains_key(name) || renames.has_sink(name);
+    status.sinks.iter().filter(move |sink| !known(&sink.name) && sink.pending_events > 0).map(|sink| {
         let (name, events) = (&sink.name, sink.pending_events);
         format!(
             "{events} events are not delivered to the sink {name:?}, which is not in the config any more: \
@@ -162,3 +150,6 @@ fn declare(buffer: &Buffer, config: &Config) -> Result<(), AgentError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

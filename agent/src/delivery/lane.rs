@@ -74,11 +74,19 @@ impl LaneTask {
         let mut lane = self.sink.lane(Arc::clone(&self.id));
         let mut ailing = false;
         loop {
+            if shutdown.is_requested() {
+                return Some(Ok(()));
+            }
+            if pass.is_closing() {
+                return None;
+            }
             let end = match self.subscription().await {
                 Ok(subscription) => {
                     let window = &mut window;
                     let lane = lane.as_mut();
-                    Session { task: self, subscription: &subscription, lane, window, pass, shutdown, backoff, ailing }
+                    let subscription = &subscription;
+                    let ahead = None;
+                    Session { task: self, subscription, lane, window, pass, shutdown, backoff, ailing, ahead }
                         .run()
                         .await
                 }
@@ -89,8 +97,6 @@ impl LaneTask {
             ailing = true;
             match self.next(end, backoff) {
                 Next::Done(outcome) => return Some(outcome),
-                _ if shutdown.is_requested() => return Some(Ok(())),
-                _ if pass.is_closing() => return None,
                 Next::Again(wait) => {
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
@@ -121,7 +127,7 @@ impl LaneTask {
                 return Next::Fenced;
             }
             End::Sink(SinkError::Reconnect(message)) => (message, backoff.next()),
-            End::Sink(SinkError::Retry { message, after }) => (message, after.unwrap_or_else(|| backoff.next())),
+            End::Sink(SinkError::Retry { message, after }) => (message, backoff.next().max(after.unwrap_or_default())),
         };
         self.progress.errors.fetch_add(1, Ordering::Relaxed);
         self.progress.enter(&self.label, Condition::Waiting(message));

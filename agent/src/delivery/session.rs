@@ -50,6 +50,8 @@ pub(super) struct Session<'a> {
     pub(super) backoff: &'a mut Backoff,
     /// Whether the last session ended with an error: it is over when something has gone well again.
     pub(super) ailing: bool,
+    /// The batch after the one that is delivered last, read meanwhile.
+    pub(super) ahead: Option<Loaded>,
 }
 
 impl Session<'_> {
@@ -122,9 +124,14 @@ impl Session<'_> {
             let refusals = self.task.feed.refused_events(self.subscription, refusals).await?;
             self.record(refusals).await?;
         }
+        let found = match destination {
+            Destination::At(found) => Some(found.offset),
+            _ => None,
+        };
         self.tell_the_buffer(destination, note).await?;
         // The outcome of everything that was in flight is known now, to the buffer too: the leases may go.
-        self.window.clear();
+        let settled = self.window.resolve(found);
+        self.task.progress.count(settled.events, settled.bytes);
         Ok(Some((after, expected)))
     }
 
@@ -177,6 +184,9 @@ impl Session<'_> {
 
     /// The next batch, if there is one and room for it. A lane with something in flight does not wait for room.
     async fn next(&mut self, after: Offset, expected: Option<Checkpoint>) -> Result<Option<Loaded>, End> {
+        if let Some(ahead) = self.ahead.take() {
+            return Ok(Some(ahead));
+        }
         if self.task.partition.high_water() <= after {
             return Ok(None);
         }
@@ -207,10 +217,18 @@ impl Session<'_> {
         let mut batch = Arc::clone(&loaded.batch);
         self.window.push(loaded);
         loop {
-            let answer = self.lane.deliver(Arc::clone(&batch)).await?;
+            let (answer, ahead) = match self.ahead {
+                Some(_) => (self.lane.deliver(Arc::clone(&batch)).await, Ok(None)),
+                None => {
+                    let reading = read_ahead(self.task, self.subscription, batch.through);
+                    tokio::join!(self.lane.deliver(Arc::clone(&batch)), reading)
+                }
+            };
+            let answer = answer?;
             let refused = answer.refusals.iter().map(|refusal| refusal.offset).max();
             let confirmed = answer.confirmed.map(|checkpoint| checkpoint.offset);
             self.apply(answer).await?;
+            self.ahead = self.ahead.take().or(ahead?);
             // Above its confirmation, a lane that refused something of this batch has taken nothing of it.
             let of_this_batch =
                 refused.is_some_and(|offset| batch.events.first().is_some_and(|(first, _)| *first <= offset));
@@ -300,6 +318,20 @@ impl Session<'_> {
     fn show(&self, offset: Offset) -> String {
         self.task.id.numbering.display(offset).to_string()
     }
+}
+
+/// Reads what follows a batch while that is on its way, if there is something, and room for it.
+async fn read_ahead(
+    task: &LaneTask,
+    subscription: &Subscription,
+    through: Checkpoint,
+) -> Result<Option<Loaded>, Error> {
+    if task.partition.high_water() <= through.offset {
+        return Ok(None);
+    }
+    let Some(room) = task.feed.room_now() else { return Ok(None) };
+    let _working = task.progress.working();
+    task.feed.next(subscription, through.offset, Some(through), room).await
 }
 
 /// Resolves when the lane should let go: at shutdown, or when its fence is being closed.

@@ -19,6 +19,8 @@ pub(super) struct Window {
 struct Flight {
     /// `None` once a failure made the outcome unknown: the events will be read again, but the lease must stay.
     batch: Option<Arc<Batch>>,
+    /// Offsets and sizes of the events of which sight was lost.
+    lost_sight_of: Vec<(Offset, u64)>,
     size_bytes: usize,
     /// Both are kept for what dropping them does.
     _lease: Lease,
@@ -54,20 +56,36 @@ impl Window {
     /// A batch is on its way.
     pub(super) fn push(&mut self, loaded: Loaded) {
         let Loaded { batch, size_bytes, lease, room } = loaded;
-        self.flights.push_back(Flight { batch: Some(batch), size_bytes, _lease: lease, _room: Some(room) });
+        self.flights.push_back(Flight {
+            batch: Some(batch),
+            lost_sight_of: Vec::new(),
+            size_bytes,
+            _lease: lease,
+            _room: Some(room),
+        });
     }
 
     /// Something failed, and what became of the batches is unknown: lets go of the events, and keeps the leases.
     pub(super) fn lose_sight(&mut self) {
         for flight in &mut self.flights {
-            flight.batch = None;
+            if let Some(batch) = flight.batch.take() {
+                flight.lost_sight_of =
+                    batch.wanted().map(|(offset, event)| (*offset, event.size_bytes() as u64)).collect();
+            }
             flight._room = None;
         }
     }
 
-    /// The outcome of everything is known, or is no longer ours to know.
-    pub(super) fn clear(&mut self) {
-        self.flights.clear();
+    /// The outcome of everything is known: the destination has what lies at or below `found`. Lets go of all of it.
+    pub(super) fn resolve(&mut self, found: Option<Offset>) -> Settled {
+        let mut settled = Settled::default();
+        for (offset, size_bytes) in self.flights.drain(..).flat_map(|flight| flight.lost_sight_of) {
+            if found.is_some_and(|found| offset <= found) {
+                settled.events += 1;
+                settled.bytes += size_bytes;
+            }
+        }
+        settled
     }
 
     /// The event of a refusal that may be made now: in flight, and not refused before.
@@ -101,9 +119,7 @@ impl Window {
         while let Some(flight) = self.flights.front_mut() {
             let Some(batch) = &mut flight.batch else { break };
             let passed = batch.events.partition_point(|(offset, _)| *offset <= confirmed);
-            let delivered =
-                batch.events[..passed].iter().filter(|(offset, _)| batch.skipped.binary_search(offset).is_err());
-            for (_, event) in delivered {
+            for (_, event) in batch.wanted().take_while(|(offset, _)| *offset <= confirmed) {
                 settled.events += 1;
                 settled.bytes += event.size_bytes() as u64;
             }

@@ -10,7 +10,7 @@ use crate::{
 /// Sends numbered events, one by one, and keeps the ledger.
 #[derive(Debug)]
 pub struct Gauge {
-    client: Client,
+    port: u16,
     path: &'static str,
     sent: u64,
     /// What was sent.
@@ -20,7 +20,7 @@ pub struct Gauge {
 impl Gauge {
     /// Posts to `path` of the gateway's HTTP source.
     pub fn new(gateway: &Gateway, path: &'static str) -> Self {
-        Self { client: gateway.producer(), path, sent: 0, ledger: Ledger::default() }
+        Self { port: gateway.http_port, path, sent: 0, ledger: Ledger::default() }
     }
 
     /// Sends one event of about `size_bytes` and returns the status code; the ledger knows the rest.
@@ -31,7 +31,8 @@ impl Gauge {
         let mut random = Random::new(self.sent);
         let pad: String = (0..size_bytes / 16).map(|_| format!("{:016x}", random.bits())).collect();
         let body = json!({"id": id, "pad": pad}).to_string();
-        match self.client.post(self.path, &[("content-type", "application/json")], body.as_bytes()) {
+        // A connection of its own each time: the agent may have been restarted since the last.
+        match Client::new(self.port).post(self.path, &[("content-type", "application/json")], body.as_bytes()) {
             Ok(answer) => {
                 let kept = answer.status == 202;
                 self.ledger.enter(vec![id], if kept { Outcome::Acknowledged } else { Outcome::Rejected });

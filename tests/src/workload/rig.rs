@@ -9,7 +9,7 @@ use forebay_buffer::{
 use tempfile::TempDir;
 
 use super::{
-    oracle::{DeadLetter, HUB, LINE, Lane, Leaving, Oracle, RING, SINKS, Serial, refusal},
+    oracle::{DeadLetter, HUB, LINE, Lane, Leaving, Oracle, RING, SINKS, Serial, is_large, refusal},
     plan::{Append, Reach, Step},
 };
 use crate::{clock::StillClock, vfs::PowerCut};
@@ -198,7 +198,8 @@ impl Rig {
             Step::Group(appends) => self.append_together(opened, oracle, appends)?,
             Step::Trickle { lane, count } => {
                 let single = |seed| Append { lane: *lane, events: vec![seed], refuses_one: false, has_position: false };
-                self.append_together(opened, oracle, &(0..*count).map(single).collect::<Vec<_>>())?;
+                let small = (0..).filter(|seed| !is_large(*seed)).take(*count as usize);
+                self.append_together(opened, oracle, &small.map(single).collect::<Vec<_>>())?;
             }
             Step::Deliver { sink, lane, max_events, reach, refuses_one } => {
                 let lane = lane % oracle.lanes.len();
