@@ -87,7 +87,7 @@ impl Agent {
                 Next::Stop => systemd.stopping(),
                 _ => systemd.reloading(),
             }
-            self.config = plant.stop().await;
+            self.config = systemd.keep_alive_during(plant.stop()).await;
             match next {
                 Next::Stop => {
                     log::info!("stopped");

@@ -71,6 +71,8 @@ pub struct Delivered {
 pub enum IntakeError {
     /// The buffer is full and holds producers back. Only [`Intake::offer`] says so; [`Intake::submit`] waits.
     Full,
+    /// The batch is larger than the stream's share of the buffer, or than the buffer: it will never be taken.
+    TooLarge(String),
     /// The partition is fenced: another owner has it.
     Fenced,
     /// The agent is going down, or the buffer is: nothing of the batch was kept.
@@ -81,6 +83,7 @@ impl fmt::Display for IntakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str("the buffer is full"),
+            Self::TooLarge(why) => f.write_str(why),
             Self::Fenced => f.write_str("another owner has taken this partition"),
             Self::Closed(why) => write!(f, "the buffer takes no more events: {why}"),
         }

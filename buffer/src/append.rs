@@ -207,7 +207,7 @@ pub(crate) fn apply(txn: &mut Txn<'_>, lane: i64, encoded: &Encoded) -> Result<O
     }
     match retention::admit(txn, stream, encoded.stored_bytes())? {
         Verdict::Room => {}
-        Verdict::Never(why) => return Err(Error::Refused(why)),
+        Verdict::Never(why) => return Err(Error::TooLarge(why)),
         Verdict::Full => {
             return match txn.catalog.streams[&stream].limits.when_full {
                 WhenFull::DropNewest => drop_newest(txn, lane, encoded, arrival).map(Outcome::Done),

@@ -101,6 +101,8 @@ pub enum Error {
     Unknown(String),
     /// What was asked for contradicts what is there.
     Refused(String),
+    /// A batch is larger than what its stream, or the file, may ever hold.
+    TooLarge(String),
     /// The file is damaged: close it and open it again, which salvages it.
     Damaged(String),
     /// The disk, or the file's quota, is full.
@@ -115,7 +117,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(what) => write!(f, "there is no {what}"),
-            Self::Refused(why) => f.write_str(why),
+            Self::Refused(why) | Self::TooLarge(why) => f.write_str(why),
             Self::Damaged(found) => write!(f, "the buffer is damaged: {found}"),
             Self::Full(why) => write!(f, "the buffer is full: {why}"),
             Self::Failed(why) => write!(f, "the buffer could not be read or written: {why}"),

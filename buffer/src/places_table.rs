@@ -85,9 +85,10 @@ pub(crate) fn count_after(db: &Connection, lane: &Lane, after: Offset) -> Result
     let mut rows = statement.query([*ids.start(), *ids.end(), after.0])?;
     let mut count = 0;
     while let Some(row) = rows.next()? {
-        let (first, last, events): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (first, last, events): (i64, i64, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
         // Exact where the offsets of the straddling segment have no gaps, and near enough for a gauge where they have.
-        count += if after.0 < first { events } else { events.min(last - after.0) } as u64;
+        let events = u64::from(events);
+        count += if after.0 < first { events } else { events.min(last.abs_diff(after.0)) };
     }
     Ok(count)
 }

@@ -131,6 +131,7 @@ impl Reader {
         let (read, seal) = SegmentRow::read(row)?;
         let body: Vec<u8> = row.get(10)?;
         read.verify(seal, &body)?;
+        in_order(read.id, from)?;
         Ok(Some((read, body)))
     }
 }
@@ -145,11 +146,17 @@ pub(crate) fn bisect(db: &Connection, lane: &Lane, at: Offset) -> Result<i64, Er
         let middle = low + (high - low) / 2;
         let mut rows = statement.query([middle, high])?;
         match rows.next()? {
-            Some(row) if row.get::<_, i64>(1)? <= at.0 => low = row.get::<_, i64>(0)? + 1,
+            Some(row) if row.get::<_, i64>(1)? <= at.0 => low = in_order(row.get(0)?, middle)? + 1,
             _ => high = middle,
         }
     }
     Ok(low)
+}
+
+/// A segment's id, if SQLite has found it where it may be: in a damaged tree it also finds what lies before `from`, and
+/// whoever goes on from there goes round for ever.
+pub(crate) fn in_order(id: i64, from: i64) -> Result<i64, Error> {
+    if id < from { Err(damaged(&format!("segment {id:x} is not in its place"))) } else { Ok(id) }
 }
 
 /// The query for a row with its body.

@@ -7,7 +7,7 @@ use crate::{
     clock::Reading,
     ledger::{self, Dropped},
     places::{self, Guard, PlaceKey, of_lane},
-    segment,
+    reader, segment,
     timeline::Arrival,
     txn::Txn,
 };
@@ -210,7 +210,10 @@ pub(crate) fn segment_from(txn: &Txn<'_>, lane: i64, from: i64) -> Result<Option
     let sql = format!("SELECT {} FROM segment WHERE id >= ? AND id <= ? ORDER BY id LIMIT 1", SegmentRow::COLUMNS);
     let mut statement = txn.db.prepare_cached(&sql)?;
     let mut rows = statement.query([from, end])?;
-    rows.next()?.map(|row| SegmentRow::read(row).map(|(read, _)| read)).transpose()
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let (read, _) = SegmentRow::read(row)?;
+    reader::in_order(read.id, from)?;
+    Ok(Some(read))
 }
 
 /// Takes one segment out of the file and out of its lane's counts. `oldest`: there is none before it.

@@ -9,7 +9,7 @@ mod transplant;
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, Row, params_from_iter, types::Value as Sql};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params_from_iter, types::Value as Sql};
 
 use crate::{
     Error, Loss, Numbering, Offset, OpenError, Options, StreamLimits, Timestamp,
@@ -99,10 +99,10 @@ fn build(options: &Options, replacement: &Replacement) -> Result<(), OpenError> 
     };
     let options = Options { path: building.clone(), ..options.clone() };
     let mut new = open::create_at(&options)?;
-    let old = readable_database(aside).or_else(|| {
+    let old = readable_database(aside, &new).or_else(|| {
         let transplanted = transplant::transplant_schema(aside, building, &new);
         transplanted.inspect_err(|error| log::error!("cannot mend the schema of {}: {error}", aside.display())).ok()?;
-        readable_database(aside)
+        readable_database(aside, &new)
     });
     let (reason, set_aside) = (reason.clone(), aside.clone());
     let mut report = SalvageReport { reason, set_aside, events_kept: 0, rows_lost: 0, events_lost: 0 };
@@ -114,12 +114,16 @@ fn build(options: &Options, replacement: &Replacement) -> Result<(), OpenError> 
     new.close().map_err(|(_, error)| failed(error.into()))
 }
 
-/// A file in which at least the schema can be read.
-fn readable_database(path: &Path) -> Option<Connection> {
+/// A file whose schema can be read, and is that of a new one: of a damaged name SQLite says nothing.
+fn readable_database(path: &Path, new: &Connection) -> Option<Connection> {
+    const { assert!(crate::schema::VERSION == 1, "the tables of a migrated file may stand elsewhere than in a new one") }
+    let schema = |db: &Connection| -> rusqlite::Result<Vec<(i64, Option<Vec<u8>>)>> {
+        let mut select = db.prepare("SELECT rootpage, CAST(sql AS BLOB) FROM sqlite_schema ORDER BY rowid")?;
+        select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = open::connect(path, flags, None).ok()?;
-    db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).ok()?;
-    Some(db)
+    (schema(&db).ok()? == schema(new).ok()?).then_some(db)
 }
 
 fn carry_over(
@@ -147,7 +151,7 @@ fn carry_over(
     }
     attach_segments(&copy)?;
     complete_epochs(&copy)?;
-    open::ensure_generation(&copy)?;
+    recover_generation(&copy)?;
     let mut catalog = Catalog::load(&copy, options.clock.boot_id())?;
     let places = places_table::load(&copy, &catalog)?;
     for lane in catalog.lanes.values_mut() {
@@ -166,6 +170,21 @@ fn carry_over(
     remember(&copy, &Recovery::Salvaged(report.clone()))?;
     copy.commit()?;
     Ok(())
+}
+
+/// A generation that could not be read stands in the checkpoints too; where there are none, nothing was delivered.
+fn recover_generation(db: &Connection) -> Result<(), Error> {
+    if read_meta(db, "generation")?.is_some() {
+        return Ok(());
+    }
+    let sql = "SELECT generation FROM checkpoint GROUP BY generation ORDER BY count(*) DESC LIMIT 1";
+    let found: Option<Vec<u8>> = db.query_row(sql, [], |row| row.get(0)).optional()?;
+    let generation = found.unwrap_or_else(|| {
+        let mut random = vec![0; 16];
+        open::fill_random(&mut random);
+        random
+    });
+    write_meta(db, "generation", &generation)
 }
 
 /// A row as it was read, and whether its seal holds.
@@ -244,7 +263,7 @@ fn copy_lanes(old: &Connection, new: &Connection, report: &mut SalvageReport) ->
 /// Copies every segment whose seal holds, jumping over what cannot be read.
 fn copy_segments(old: &Connection, new: &Connection, report: &mut SalvageReport) -> Result<(), Error> {
     let sql = format!("SELECT {}, body FROM segment WHERE id >= ? ORDER BY id LIMIT 1", SegmentRow::COLUMNS);
-    let (mut at, mut step) = (0_i64, 1_i64);
+    let (mut at, mut step, mut suspect) = (0_i64, 1_i64, None);
     loop {
         let found = old.prepare_cached(&sql).and_then(|mut select| {
             let mut rows = select.query([at])?;
@@ -252,19 +271,26 @@ fn copy_segments(old: &Connection, new: &Connection, report: &mut SalvageReport)
         });
         match found {
             Ok(None) => return Ok(()),
-            Ok(Some((id, segment))) => {
-                match segment {
+            Ok(Some((id, segment))) if id >= at => {
+                let last = match segment {
                     Ok((segment, body)) => {
                         segment.insert(new, crc32fast::hash(&body), &body)?;
                         report.events_kept += u64::from(segment.events);
+                        id
                     }
-                    Err(_) => report.rows_lost += 1,
-                }
-                let Some(next) = id.max(at).checked_add(1) else { return Ok(()) };
+                    Err(_) if suspect == Some(id) => id,
+                    Err(_) => {
+                        // Its id may be what is wrong: what follows may have lower ones.
+                        report.rows_lost += 1;
+                        suspect = Some(id);
+                        at
+                    }
+                };
+                let Some(next) = last.checked_add(1) else { return Ok(()) };
                 (at, step) = (next, 1);
             }
-            Err(_) => {
-                // A page is gone. Look further on, twice as far each time.
+            Ok(Some(_)) | Err(_) => {
+                // A page is gone, or stands where another should. Look further on, twice as far each time.
                 let Some(next) = at.checked_add(step) else { return Ok(()) };
                 if step == 1 {
                     report.rows_lost += 1;
@@ -288,6 +314,11 @@ fn attach_segments(db: &Connection) -> Result<(), Error> {
     let homeless = format!(
         "SELECT DISTINCT id >> {SEQUENCE_BITS} FROM segment WHERE id >> {SEQUENCE_BITS} NOT IN (SELECT id FROM partition)"
     );
+    // Nobody takes a stream that is made up: it waits for an operator, and the report of the salvage says so.
+    db.execute(
+        "DELETE FROM input WHERE sink NOT IN (SELECT id FROM sink) OR stream NOT IN (SELECT id FROM stream)",
+        [],
+    )?;
     for id in ids(&homeless)? {
         let stream: i64 = db.query_row("SELECT coalesce(max(id), 0) + 1 FROM stream", [], |row| row.get(0))?;
         let name = format!("salvaged-{id}");
@@ -299,10 +330,6 @@ fn attach_segments(db: &Connection) -> Result<(), Error> {
         let stream = Stream { name: format!("salvaged-{id}").into(), limits: StreamLimits::default() };
         store_stream(db, id, &stream)?;
     }
-    db.execute(
-        "DELETE FROM input WHERE sink NOT IN (SELECT id FROM sink) OR stream NOT IN (SELECT id FROM stream)",
-        [],
-    )?;
     Ok(())
 }
 

@@ -108,14 +108,23 @@ impl Subscription {
     /// Tells where delivery goes on, once the destination has said that it has everything up to `after`. May be behind
     /// the local checkpoint, if all that follows is still here. Blocking.
     pub fn resume_after(&self, after: Offset) -> Result<(), Error> {
+        // What a policy dropped after it does not count as confirmed: the destination would seem to have gone back.
+        self.stand_at(after, self.checkpoint_at(after))
+    }
+
+    /// As [`Subscription::resume_after`], where the destination's checkpoint is still of the generation that this file
+    /// had before it was adopted: it is kept as it is, until the first batch has replaced it there. Blocking.
+    pub fn resume_at(&self, found: Checkpoint) -> Result<(), Error> {
+        self.stand_at(found.offset, Some(found))
+    }
+
+    fn stand_at(&self, after: Offset, checkpoint: Option<Checkpoint>) -> Result<(), Error> {
         if let Some((after, through)) = self.missing_after(after)? {
             return Err(Error::Refused(format!("events after {} through {} are no longer here", after.0, through.0)));
         }
         if after == self.place(|place| place.confirmed)? {
             return self.resume_here();
         }
-        // What a policy dropped after it does not count as confirmed: the destination would seem to have gone back.
-        let checkpoint = self.checkpoint_at(after);
         let (key, lane) = (self.key(), self.partition.id());
         buffer::submit(&self.shared, move |txn| {
             let pending = count_after(txn.db, txn.known_lane(lane)?, after)?;

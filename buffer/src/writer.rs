@@ -141,7 +141,9 @@ impl Writer {
                     continue;
                 }
                 append.outcome = match append::apply(txn, append.lane, &append.encoded) {
-                    Err(error @ (Error::Refused(_) | Error::Unknown(_))) => Outcome::Refused(error),
+                    Err(error @ (Error::Refused(_) | Error::TooLarge(_) | Error::Unknown(_))) => {
+                        Outcome::Refused(error)
+                    }
                     outcome => outcome?,
                 };
                 if matches!(append.outcome, Outcome::HeldBack) {

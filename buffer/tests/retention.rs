@@ -70,7 +70,7 @@ fn a_batch_larger_than_its_streams_share_is_refused_for_good() {
     let buffer = open(directory.path());
     let partition = limited(&buffer, WhenFull::DropOldest, KIB);
     let outcome = partition.append(partition.encode(noise(0)).expect("encodes")).wait();
-    assert!(matches!(outcome, Err(AppendError::Failed(forebay_buffer::Error::Refused(_)))));
+    assert!(matches!(outcome, Err(AppendError::Failed(forebay_buffer::Error::TooLarge(_)))));
 }
 
 #[test]

@@ -85,7 +85,9 @@ fn fill_up(gauge: &mut Gauge) {
 }
 
 fn assert_held_back(agent: &Agent) {
-    let health = agent.get("/health");
-    assert!(health.body.contains("full") || health.body.contains("held back"), "{}", health.body);
+    wait_until("health to say that the buffer is full", || {
+        let health = agent.get("/health");
+        health.status == 503 && health.body.contains("full")
+    });
     assert_eq!(agent.get("/health/live").status, 200, "a full disk is no reason to be restarted");
 }

@@ -106,7 +106,7 @@ impl AgentError {
     pub fn buffer(doing: impl fmt::Display, error: &Error) -> Self {
         let text = format!("{doing}: {error}");
         match error {
-            Error::Refused(_) | Error::Unknown(_) => Self::config(text),
+            Error::Refused(_) | Error::TooLarge(_) | Error::Unknown(_) => Self::config(text),
             Error::Full(_) => Self::temporary(text),
             Error::Damaged(_) | Error::Failed(_) | Error::Closed => Self::failed(text),
         }

@@ -121,7 +121,7 @@ impl Plant {
                     None | Some(Order::Stop) => return Next::Stop,
                     Some(Order::Reload) => {
                         systemd.reloading();
-                        if let Some(next) = self.reload(load).await {
+                        if let Some(next) = systemd.keep_alive_during(self.reload(load)).await {
                             return next;
                         }
                         systemd.ready();

@@ -96,7 +96,8 @@ impl Systemd {
         (*longest > limit).then(|| format!("{subject} has been at one piece of work for {} s", longest.as_secs()))
     }
 
-    /// Keeps the service manager patient while the buffer is opened: salvaging a large one takes its time.
+    /// Keeps the service manager patient while the buffer is opened or closed, and at a reload: salvaging a large file
+    /// takes its time.
     pub(super) async fn keep_alive_during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         let mut beat = tokio::time::interval(self.interval());

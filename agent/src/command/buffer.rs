@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use forebay_buffer::{DeadLetterFilter, Inspector, Offset, OpenError, PartitionStatus, salvage};
+use forebay_buffer::{DeadLetterFilter, Inspector, OpenError, salvage};
 
 use super::{
     arguments::{BufferAction, BufferAdopt, BufferDiscard, BufferExport},
@@ -21,7 +21,7 @@ use crate::{
     config::Config,
 };
 
-/// Events, or dead letters, that are read at once.
+/// Dead letters that are read at once.
 const PAGE: usize = 500;
 
 /// Checks, salvages, exports, adopts, or discards.
@@ -137,31 +137,9 @@ fn export_to(inspector: &mut Inspector, options: &BufferExport, out: &mut impl W
     }
     let mut lines = 0;
     for stream in status.streams.iter().filter(|stream| wanted(&stream.name)) {
-        for partition in &stream.partitions {
-            lines += export_partition(inspector, &stream.name, partition, out)?;
-        }
+        lines += event::write_stream(inspector, stream, None, None, usize::MAX, out)? as u64;
     }
     Ok(lines + export_dead_letters(inspector, options, out)?)
-}
-
-fn export_partition(
-    inspector: &mut Inspector,
-    stream: &str,
-    partition: &PartitionStatus,
-    out: &mut impl Write,
-) -> Outcome<u64> {
-    let (mut lines, mut after) = (0, Offset::BEFORE_ALL);
-    loop {
-        let page = inspector.peek(stream, Some(&partition.name), Some(after), PAGE)?;
-        let Some(last) = page.last() else { return Ok(lines) };
-        after = last.offset;
-        lines += page.len() as u64;
-        let mut text = Vec::new();
-        for peeked in &page {
-            event::write(&mut text, stream, &peeked.partition, peeked.numbering, peeked.offset, &peeked.event);
-        }
-        out.write_all(&text)?;
-    }
 }
 
 fn export_dead_letters(inspector: &mut Inspector, options: &BufferExport, out: &mut impl Write) -> Outcome<u64> {

@@ -11,9 +11,6 @@ use super::{
     setting::Setting,
 };
 
-/// Events that are read at once.
-const PAGE: usize = 500;
-
 /// Prints the oldest events of a stream as NDJSON.
 pub(super) fn run(setting: &Setting, options: &arguments::Peek) -> Outcome {
     let config = setting.config()?;
@@ -22,31 +19,16 @@ pub(super) fn run(setting: &Setting, options: &arguments::Peek) -> Outcome {
         return Err(Failure::usage("--after needs --partition: each partition has offsets of its own"));
     }
     let mut inspector = setting.inspect(&config)?;
-    let mut out = output::buffered();
-    let (mut left, mut after) = (options.limit, after);
-    while left > 0 {
-        // Without a partition there is no offset to go on from: all of it is one page.
-        let page = if options.partition.is_some() { left.min(PAGE) } else { left };
-        let events = inspector.peek(&options.stream, options.partition.as_deref(), after, page)?;
-        let Some(last) = events.last() else { break };
-        after = Some(last.offset);
-        left -= events.len().min(left);
-        let mut lines = Vec::new();
-        for peeked in &events {
-            event::write(
-                &mut lines,
-                &options.stream,
-                &peeked.partition,
-                peeked.numbering,
-                peeked.offset,
-                &peeked.event,
-            );
-        }
-        out.write_all(&lines)?;
-        if options.partition.is_none() || events.len() < page {
-            break;
-        }
+    let streams = inspector.status()?.streams;
+    let Some(stream) = streams.iter().find(|stream| stream.name == options.stream) else {
+        return Err(Failure::failed(format_args!("the buffer has no stream {:?}", options.stream)));
+    };
+    let only = options.partition.as_deref();
+    if let Some(name) = only.filter(|name| !stream.partitions.iter().any(|partition| partition.name == **name)) {
+        return Err(Failure::failed(format_args!("the stream {:?} has no partition {name:?}", options.stream)));
     }
+    let mut out = output::buffered();
+    event::write_stream(&mut inspector, stream, only, after, options.limit, &mut out)?;
     Ok(out.flush()?)
 }
 

@@ -14,6 +14,9 @@ use super::{
     units::show_size,
 };
 
+/// The most that the sources of lines put into one batch, besides its last line.
+const BATCH_BYTES: u64 = 256 * 1024;
+
 /// The parts that could be read; the others are reported.
 pub(super) struct Parts<'p> {
     pub(super) root: &'p Table,
@@ -175,11 +178,13 @@ impl<'p> Checker<'_, 'p, '_> {
     fn quotas(&mut self) {
         let Some(buffer) = self.parts.buffer else { return };
         let largest_event = buffer.max_event_bytes as u64;
+        // A batch of lines holds up to so many bytes besides.
+        let needed = largest_event + BATCH_BYTES;
         let quotas = || self.parts.sources.values().map(|source| &source.quota);
         let given: u64 = quotas().filter_map(|quota: &Quota| quota.max_bytes).fold(0, u64::saturating_add);
         let share = equal_share(buffer.max_bytes, quotas());
         let sharing = quotas().filter(|quota| quota.max_bytes.is_none()).count();
-        let small = self.parts.sources.iter().filter(|(_, s)| s.quota.max_bytes.is_some_and(|max| max < largest_event));
+        let small = self.parts.sources.iter().filter(|(_, s)| s.quota.max_bytes.is_some_and(|max| max < needed));
         for (name, _) in small {
             let problem = format!("has no room for the largest event of {}", show_size(largest_event));
             self.error(&["sources", name, "buffer", "max_bytes"], problem, "raise it, or lower buffer.max_event_bytes");
@@ -189,7 +194,7 @@ impl<'p> Checker<'_, 'p, '_> {
         if given > buffer.max_bytes {
             let problem = format!("is {total}, but the sources claim {} of it", show_size(given));
             self.error(&path, problem, "raise it, or lower the max_bytes in the sources' buffer tables");
-        } else if sharing > 0 && share < largest_event {
+        } else if sharing > 0 && share < needed {
             let problem =
                 format!("is {total}, which leaves {share} bytes for each source without a max_bytes of its own");
             let help = format!("each needs room for an event of {}: raise it", show_size(largest_event));

@@ -119,7 +119,9 @@ impl LaneTask {
             End::Interrupted => return Next::Again(Duration::ZERO),
             End::Buffer(Error::Closed) => return Next::Done(Ok(())),
             End::Buffer(error @ Error::Damaged(_)) => return Next::Done(Err(error)),
-            End::Buffer(error @ (Error::Unknown(_) | Error::Refused(_))) => return self.stopped(error.to_string()),
+            End::Buffer(error @ (Error::Unknown(_) | Error::Refused(_) | Error::TooLarge(_))) => {
+                return self.stopped(error.to_string());
+            }
             End::Buffer(error @ (Error::Full(_) | Error::Failed(_))) => (error.to_string(), backoff.next()),
             End::Sink(SinkError::Stop(message)) => return self.stopped(message),
             End::Sink(SinkError::Fenced(message)) => {

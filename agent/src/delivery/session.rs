@@ -128,7 +128,7 @@ impl Session<'_> {
             Destination::At(found) => Some(found.offset),
             _ => None,
         };
-        self.tell_the_buffer(destination, note).await?;
+        self.tell_the_buffer(destination, after, note).await?;
         // The outcome of everything that was in flight is known now, to the buffer too: the leases may go.
         let settled = self.window.resolve(found);
         self.task.progress.count(settled.events, settled.bytes);
@@ -136,10 +136,12 @@ impl Session<'_> {
     }
 
     /// The buffer learns where delivery goes on: what lies below is confirmed, and what lies above may be dropped.
-    async fn tell_the_buffer(&mut self, found: Destination, note: Option<Vec<u8>>) -> Result<(), Error> {
+    async fn tell_the_buffer(&mut self, found: Destination, after: Offset, note: Option<Vec<u8>>) -> Result<(), Error> {
         let (subscription, generation) = (self.subscription.clone(), self.task.buffer.generation());
         let assigned = self.task.id.numbering == Numbering::Assigned;
         blocking(move || match found {
+            // It was adopted since, and the destination has it from before.
+            Destination::At(found) if found.offset == after => subscription.resume_at(found),
             // Another generation's checkpoint says nothing about this one, until the first batch has replaced it.
             Destination::At(found) if !assigned || found.generation == generation => {
                 subscription.resume_after(found.offset)?;

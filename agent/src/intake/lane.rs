@@ -129,7 +129,7 @@ impl Lane {
                 }
                 Err(Attempt::Refused(error)) => {
                     // A later batch's position would skip this one: nothing more until the source has looked again.
-                    let error = IntakeError::Closed(error.to_string());
+                    let error = refused(error);
                     self.closed = group.wait.then(|| error.clone());
                     return group.refuse(&error);
                 }
@@ -257,7 +257,7 @@ impl Lane {
     fn explain(&self, error: Error) -> IntakeError {
         match Attempt::from(error) {
             Attempt::Full(_) => IntakeError::Full,
-            Attempt::Refused(error) => IntakeError::Closed(error.to_string()),
+            Attempt::Refused(error) => refused(error),
             Attempt::Failed(error) => self.shared.fail(error),
         }
     }
@@ -277,9 +277,16 @@ impl From<Error> for Attempt {
     fn from(error: Error) -> Self {
         match error {
             Error::Full(_) => Self::Full(None),
-            Error::Unknown(_) | Error::Refused(_) => Self::Refused(error),
+            Error::Unknown(_) | Error::Refused(_) | Error::TooLarge(_) => Self::Refused(error),
             Error::Damaged(_) | Error::Failed(_) | Error::Closed => Self::Failed(error),
         }
+    }
+}
+
+fn refused(error: Error) -> IntakeError {
+    match error {
+        Error::TooLarge(why) => IntakeError::TooLarge(why),
+        error => IntakeError::Closed(error.to_string()),
     }
 }
 

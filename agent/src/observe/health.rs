@@ -11,8 +11,8 @@ const STALLED_AFTER: Duration = Duration::from_secs(5 * 60);
 /// A certificate is shown this long before it expires.
 const EXPIRY_WARNING: Duration = Duration::from_secs(21 * 24 * 3600);
 
-/// The loss ledger's reason for what a command discarded.
-const DISCARDED: &str = "discarded";
+/// The loss ledger's reasons for what a command discarded.
+const DISCARDED: [&str; 2] = ["discarded", "dead letter discarded"];
 
 /// All findings, the worst first.
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
@@ -71,7 +71,7 @@ fn of_buffer(buffer: &BufferReport, findings: &mut Vec<Finding>) {
         );
     }
     // What an operator discarded with a command needs no telling.
-    for (reason, events) in buffer.lost_events.iter().filter(|(reason, _)| *reason != DISCARDED) {
+    for (reason, events) in buffer.lost_events.iter().filter(|(reason, _)| !DISCARDED.contains(&reason.as_str())) {
         let message = format!("{events} events were dropped before delivery ({reason})");
         findings.push(
             Finding::new(Severity::Warning, "buffer", message)
@@ -263,7 +263,7 @@ mod tests {
         let mut report = report();
         report.buffer.dead_letters = 3;
         report.buffer.lost_events.insert("max-age".to_owned(), 7);
-        report.buffer.lost_events.insert(DISCARDED.to_owned(), 8);
+        report.buffer.lost_events.insert(DISCARDED[1].to_owned(), 8);
         report.buffer.full = Some("the disk has 10 MB left".to_owned());
         report.buffer.full_for_seconds = Some(12);
         report.buffer.salvage = Some(super::super::status::SalvageReport {

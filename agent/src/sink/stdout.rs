@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use forebay_buffer::clock::Clock;
@@ -22,7 +22,7 @@ pub struct Settings {
     pub batch: BatchLimits,
 }
 
-type Output = Arc<Mutex<dyn Write + Send>>;
+type Output = Arc<tokio::sync::Mutex<dyn Write + Send>>;
 
 /// Writes to standard output. Lanes take turns, a batch at a time.
 pub struct Stdout {
@@ -38,7 +38,7 @@ impl Stdout {
 
     /// Writes to `output` instead.
     fn writing_to(settings: Settings, output: impl Write + Send + 'static) -> Self {
-        Self { settings, output: Arc::new(Mutex::new(output)) }
+        Self { settings, output: Arc::new(tokio::sync::Mutex::new(output)) }
     }
 }
 
@@ -70,12 +70,13 @@ impl Lane for StdoutLane {
     fn deliver(&mut self, batch: Arc<Batch>) -> BoxFuture<'_, Result<Progress, SinkError>> {
         let (partition, format, output) = (Arc::clone(&self.partition), self.format, Arc::clone(&self.output));
         Box::pin(async move {
+            // One turn at a time, so that a reader who does not read blocks one thread and not one for each lane.
+            let mut output = output.lock_owned().await;
             let written = spawn_blocking(move || {
                 let mut lines = Vec::new();
                 for (offset, event) in batch.wanted() {
                     write_line(&mut lines, format, &partition, *offset, event);
                 }
-                let mut output = output.lock().map_err(|_| io::Error::other("an earlier write panicked"))?;
                 output.write_all(&lines)?;
                 output.flush()?;
                 Ok(batch.through)
@@ -100,6 +101,8 @@ impl Lane for StdoutLane {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use forebay_buffer::{Checkpoint, Event, Generation, Numbering, Offset, Tag, Timestamp};
 
     use super::*;

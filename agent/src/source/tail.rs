@@ -288,10 +288,9 @@ impl Followers {
                 ))
             })?;
             if let Some(position) = &position
-                && !self.shared.registry.is_finished(&position.file, &name)
+                && !self.shared.registry.is_finished(&position.file, &path)
             {
-                self.shared.registry.expect(position.file, &name);
-                position.finished.iter().for_each(|file| self.shared.registry.remember_finished(*file, &name));
+                self.shared.registry.expect(position, &path);
             }
             if position.is_some() || !originals.contains(&path) {
                 ready.push((path, name, position));
@@ -306,7 +305,7 @@ impl Followers {
     fn follow(&mut self, path: PathBuf, name: String, position: Option<Position>, from_end: bool) {
         let finished = position.as_ref().map(|position| position.finished.clone()).unwrap_or_default();
         let origin = match position {
-            Some(position) if self.shared.registry.is_finished(&position.file, &name) => Origin::Beginning,
+            Some(position) if self.shared.registry.is_finished(&position.file, &path) => Origin::Beginning,
             Some(position) => Origin::Stored(position),
             None if from_end => Origin::End { reach_bytes: self.shared.settings.max_event_bytes },
             None => Origin::Beginning,

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{fs, os::unix::net::UnixListener};
+use std::{fs, net::TcpListener, os::unix::net::UnixListener};
 
 use support::{Site, stderr, stdout};
 
@@ -264,6 +264,42 @@ fn sighup_with_a_broken_config_changes_nothing() {
     agent.wait_log("the old one goes on");
     support::append(&site.path("app.log"), "two\n");
     site.wait_delivered(2);
+    assert!(agent.terminate().success());
+}
+
+#[test]
+fn sighup_that_would_strand_events_changes_nothing() {
+    let far = "\n[sinks.far]\ntype = \"file\"\ninputs = [\"log\"]\npath = \"file/far\"\n";
+    let site = Site::new(&(TAIL_TO_FILES.to_owned() + far));
+    fs::write(site.path("file"), "").expect("the directory is writable");
+    fs::write(site.path("app.log"), "one\n").expect("the directory is writable");
+    let agent = site.start();
+    site.wait_delivered(1);
+    site.configure(TAIL_TO_FILES);
+    agent.hang_up();
+    agent.wait_log("the old one goes on");
+    fs::remove_file(site.path("file")).expect("the file is there");
+    site.wait_lines("file/far", 1);
+    support::append(&site.path("app.log"), "two\n");
+    site.wait_lines("file/far", 2);
+    site.wait_delivered(2);
+    assert!(agent.terminate().success());
+}
+
+#[test]
+fn an_address_that_is_taken_is_waited_for() {
+    let site = Site::new("");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+    let port = taken.local_addr().expect("a listener has an address").port();
+    site.configure(&HTTP_TO_FILES.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")));
+    let check = site.run(["check"]);
+    assert_eq!(check.status.code(), Some(1), "check finds it before the start");
+    assert!(stdout(&check).contains(&port.to_string()), "{}", stdout(&check));
+    let agent = site.start();
+    site.wait_status("the source waits", |status| status["sources"][0]["condition"]["state"] == "waiting");
+    drop(taken);
+    support::post(port, "/events", b"at last");
+    site.wait_delivered(1);
     assert!(agent.terminate().success());
 }
 

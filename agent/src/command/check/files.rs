@@ -43,9 +43,11 @@ pub(super) fn check(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Finding> {
 fn directory(what: &str, path: &Path) -> Finding {
     let subject = format!("{what} {}", path.display());
     let remedy = "make it writable for the user that forebay runs as (chown), on a file system that is not read-only";
+    if path.exists() && !path.is_dir() {
+        return finding(Severity::Error, subject, "is no directory", "move the file away, or choose another path");
+    }
     match access(path, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) if path.is_dir() => ok(subject, "writable"),
-        Ok(()) => finding(Severity::Error, subject, "is no directory", "move the file away, or choose another path"),
+        Ok(()) => ok(subject, "writable"),
         Err(rustix::io::Errno::NOENT) => {
             let parent = path.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or(Path::new("/"));
             match access(parent, Access::WRITE_OK | Access::EXEC_OK) {

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
 };
 
@@ -21,6 +21,15 @@ pub(super) trait Disk: Send + 'static {
     fn sync(&self, path: &Path, file: &File) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// Whether an open file is still the one of that name: bytes in a file that was deleted are in nobody's hands.
+    fn is_named(&self, path: &Path, file: &File) -> io::Result<bool> {
+        let open = file.metadata()?;
+        match std::fs::metadata(path) {
+            Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
     /// Deletes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 }

@@ -98,6 +98,11 @@ impl StateFile {
         Ok((Self { path, file, sequence, in_force }, found))
     }
 
+    /// Whether it is still the file of its name.
+    pub(super) fn is_named(&self, disk: &impl Disk) -> io::Result<bool> {
+        disk.is_named(&self.path, &self.file)
+    }
+
     /// Replaces the state. It is durable when this returns; after an error, either may be in force.
     pub(super) fn write(&mut self, disk: &impl Disk, state: &State) -> io::Result<()> {
         let sequence = self.sequence + 1;

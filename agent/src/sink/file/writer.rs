@@ -135,6 +135,7 @@ impl<D: Disk> Writer<D> {
                 "{partition}: the files have moved on since they were last asked"
             )));
         }
+        self.find_files()?;
         let (mut from, mut next) = (0, 0);
         while next < part.ends.len() {
             self.begin_if_due()?;
@@ -158,7 +159,27 @@ impl<D: Disk> Writer<D> {
         }
         self.state.checkpoints.insert(key, part.through);
         self.sync_data()?;
+        // Between two looks somebody may have deleted them: what is confirmed must be in files that have names.
+        if !self.find_files()? {
+            return Err(SinkError::Reconnect(format!("{partition}: the file that was being written was taken away")));
+        }
         self.write_state()
+    }
+
+    /// Looks whether the open files are still those of their names. A data file that was taken away is given up, and
+    /// the next batch begins another; without the state nothing is known, and the files must be opened anew.
+    fn find_files(&mut self) -> Result<bool, SinkError> {
+        let state = self.settings.path.join(format!("{}.state", self.settings.name));
+        if !self.state_file.is_named(&self.disk).map_err(failed("looking for", &state))? {
+            return Err(SinkError::Reconnect(format!("{} was taken away", state.display())));
+        }
+        let Some((path, file)) = &self.data else { return Ok(true) };
+        let named = self.disk.is_named(path, file).map_err(failed("looking for", path))?;
+        if !named {
+            log::warn!("{} has been taken away: going on in a new file", path.display());
+            self.data = None;
+        }
+        Ok(named)
     }
 
     /// Makes the current file what the state says of it.

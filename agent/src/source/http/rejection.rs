@@ -136,6 +136,10 @@ impl From<IntakeError> for Rejection {
     fn from(error: IntakeError) -> Self {
         match error {
             IntakeError::Full => Self::full(),
+            IntakeError::TooLarge(why) => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("{why}: split it, or raise max_bytes in the source's buffer table"),
+            ),
             IntakeError::Fenced | IntakeError::Closed(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("{error}: send this again later"))
                     .again_after(RETRY_AFTER_FULL)

@@ -2,10 +2,11 @@
 
 use std::{
     collections::VecDeque,
+    fs::File,
     io,
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use super::{
     file::{self, FileId, Look},
     locate::{Located, Origin, locate},
     patterns::Patterns,
-    position::Identity,
+    position::{self, Identity},
     reader::{OwnLook, Reader},
     registry::Registry,
     rotation::{self, Rotated},
@@ -40,6 +41,11 @@ const OWN_LOOK_AFTER: Duration = Duration::from_secs(5);
 const QUIET_LOOKS: u32 = 4;
 /// Time between these looks, at most.
 const QUIET_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a rotated file is watched after it counted as finished.
+const WATCH_FINISHED: Duration = Duration::from_secs(60);
+/// Rotated files of one path that are watched at the same time.
+const MAX_WATCHED: usize = 4;
 
 /// What all followers of a source share.
 #[derive(Debug)]
@@ -72,10 +78,22 @@ pub(super) struct Follower {
     window: Window,
     /// Files read to their end that a pattern still matches under another name.
     finished: Vec<Identity>,
+    /// Files that count as finished, the latest last, watched for what is written to them still.
+    left: VecDeque<Left>,
     quiet_looks: u32,
     /// Whether a file was read to its end, so that the stored position is in one that is done with.
     has_finished: bool,
     is_troubled: bool,
+}
+
+/// A file that counts as finished.
+struct Left {
+    file: Arc<File>,
+    /// What it is called now.
+    name: String,
+    /// The byte after the last one that was taken, or reported.
+    end: u64,
+    since: Instant,
 }
 
 enum State {
@@ -123,6 +141,7 @@ impl Follower {
             lines,
             window,
             finished,
+            left: VecDeque::new(),
             quiet_looks: 0,
             has_finished: false,
             is_troubled: false,
@@ -152,6 +171,9 @@ impl Follower {
                 State::Between(_) => self.open_next().await?,
                 State::Open(_) => self.look().await?,
             };
+            if !matches!(step, Step::More) {
+                self.report_late_writes().await;
+            }
             match step {
                 Step::More => {}
                 Step::Idle => time::sleep(self.shared.settings.poll_interval).await,
@@ -211,7 +233,7 @@ impl Follower {
 
     /// Begins with a file, unless it is another follower's.
     async fn adopt(&mut self, located: Located, must_store: bool) -> Result<bool, IntakeError> {
-        if !self.shared.registry.claim(located.id, &located.head, &self.name) {
+        if !self.shared.registry.claim(located.id, &located.head, &self.path) {
             return Ok(false);
         }
         if let Some(warning) = &located.warning {
@@ -219,6 +241,8 @@ impl Follower {
         }
         self.recovered();
         self.quiet_looks = 0;
+        // Whatever had its inode number is gone.
+        self.finished.retain(|file| file.inode != located.id.inode);
         self.state = State::Open(Box::new(Reader::new(located, self.shared.settings.max_event_bytes)));
         if must_store || self.has_finished {
             self.hand_over().await?;
@@ -350,13 +374,47 @@ impl Follower {
             self.hand_over_lines().await?;
         }
         let identity = self.reader().identity();
-        if rotated.now_at.is_some_and(|path| self.shared.patterns.matches(&path)) {
+        if rotated.now_at.as_ref().is_some_and(|path| self.shared.patterns.matches(path)) {
             self.finished.push(identity);
         }
-        self.shared.registry.finish(identity, &self.name);
+        if !rotated.inodes.is_empty() {
+            position::forget_gone(&mut self.finished, &rotated.inodes);
+        }
+        let name = rotated.now_at.as_deref().unwrap_or(&self.path).display().to_string();
+        let (file, end) = (self.reader().file(), self.reader().position(&[]).offset);
+        if self.left.len() == MAX_WATCHED {
+            self.left.pop_front();
+        }
+        self.left.push_back(Left { file, name, end, since: Instant::now() });
+        self.shared.registry.finish(identity, &self.path);
         self.has_finished = true;
         self.state = State::Between(rotated.newer.into());
         Ok(Step::More)
+    }
+
+    /// Says what was written to a file after it counted as finished: those lines are not taken.
+    async fn report_late_writes(&mut self) {
+        if self.left.is_empty() {
+            return;
+        }
+        let files: Vec<_> = self.left.iter().map(|left| left.file.clone()).collect();
+        let look = move |file: Arc<File>| file::look_at(&file).map_or(0, |look| look.size_bytes);
+        let sizes = self.quick(move || files.into_iter().map(look).collect::<Vec<_>>()).await;
+        for (left, size_bytes) in self.left.iter_mut().zip(sizes) {
+            let late_bytes = size_bytes.saturating_sub(left.end);
+            if late_bytes > 0 {
+                log::warn!(
+                    "{}: {late_bytes} bytes were written to {} from byte {} on, after it was rotated and its successor \
+                     begun: they are not read (whoever writes must open the new file sooner)",
+                    self.shared.progress.subject(),
+                    left.name,
+                    left.end
+                );
+                self.shared.progress.errors.fetch_add(1, Ordering::Relaxed);
+                left.end = size_bytes;
+            }
+        }
+        self.left.retain(|left| left.since.elapsed() < WATCH_FINISHED);
     }
 
     fn reader(&mut self) -> &mut Reader {

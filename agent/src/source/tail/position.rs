@@ -2,6 +2,8 @@
 //!
 //! Positions are JSON with a version, so that an operator can read them and a later version can too.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::file::FileId;
@@ -10,7 +12,9 @@ const VERSION: u32 = 1;
 /// How many of a file's first bytes tell it from another.
 pub(super) const HEAD_BYTES: usize = 256;
 /// Finished files that a position remembers.
-const MAX_FINISHED: usize = 8;
+pub(super) const MAX_FINISHED: usize = 256;
+/// The latest of them are remembered whether they can be found or not.
+const ALWAYS_FINISHED: usize = 8;
 
 /// A file, recognisable after its inode number has been given to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,9 +39,20 @@ impl Identity {
     /// that the inode number and the first bytes together are enough.
     pub(super) fn is(&self, id: FileId, head: &[u8]) -> bool {
         let length = self.head_bytes as usize;
-        let same_head = head.len() >= length && crc32fast::hash(&head[..length]) == self.head_crc;
-        same_head && self.inode == id.inode && (self.device == id.device || length > 0)
+        let same_number = self.inode == id.inode && (self.device == id.device || length > 0);
+        same_number && head.len() >= length && crc32fast::hash(&head[..length]) == self.head_crc
     }
+}
+
+/// Forgets the finished files that are not in their folder any more: `inodes` are there.
+pub(super) fn forget_gone(finished: &mut Vec<Identity>, inodes: &HashSet<u64>) {
+    let mut older = finished.len().saturating_sub(ALWAYS_FINISHED);
+    finished.retain(|file| {
+        let is_older = older > 0;
+        older = older.saturating_sub(1);
+        !is_older || inodes.contains(&file.inode)
+    });
+    finished.drain(..finished.len().saturating_sub(MAX_FINISHED));
 }
 
 /// Where to go on reading.
@@ -87,10 +102,21 @@ mod tests {
 
     #[test]
     fn a_position_comes_back_as_it_was_stored() {
-        let finished: Vec<_> = (0..20).map(|inode| Identity::new(FileId { device: 1, inode }, b"x")).collect();
+        let finished: Vec<_> =
+            (0..MAX_FINISHED as u64 + 12).map(|inode| Identity::new(FileId { device: 1, inode }, b"x")).collect();
         let position = Position::new(Identity::new(ID, b"first line"), 11, &finished);
         assert_eq!(position.finished, finished[12..], "only the latest are kept");
         assert_eq!(Position::decode(&position.encode()), Ok(position));
+    }
+
+    #[test]
+    fn a_finished_file_is_remembered_for_as_long_as_it_is_there() {
+        let all: Vec<_> = (0..20).map(|inode| Identity::new(FileId { device: 1, inode }, b"x")).collect();
+        let mut finished = all.clone();
+        forget_gone(&mut finished, &(0..20).collect());
+        assert_eq!(finished, all);
+        forget_gone(&mut finished, &HashSet::from([3]));
+        assert_eq!(finished, [&all[3..4], &all[12..]].concat());
     }
 
     #[test]

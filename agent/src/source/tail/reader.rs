@@ -48,6 +48,11 @@ impl Reader {
         self.id
     }
 
+    /// The open file.
+    pub(super) fn file(&self) -> Arc<File> {
+        self.file.clone()
+    }
+
     /// What the file is recognised by: of its first bytes those that were taken as lines.
     pub(super) fn identity(&self) -> Identity {
         let taken = usize::try_from(self.line_start).unwrap_or(usize::MAX).min(self.head.len());

@@ -5,6 +5,7 @@
 //! writes show it. Apart from that no times are looked at: a clock that was wrong for a while has given wrong ones.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     fs, io,
     os::unix::fs::DirEntryExt,
@@ -23,6 +24,8 @@ pub(super) struct Rotated {
     pub(super) now_at: Option<PathBuf>,
     /// What was rotated away after it, oldest first. What is at the original path is newer than all of these.
     pub(super) newer: Vec<PathBuf>,
+    /// Numbers of what is in the folder.
+    pub(super) inodes: HashSet<u64>,
 }
 
 /// Looks in the folder of `path` for the file `id` that was once there, and for what came between it and the file
@@ -30,9 +33,10 @@ pub(super) struct Rotated {
 pub(super) fn trace(path: &Path, id: FileId) -> io::Result<Rotated> {
     let (Some(folder), Some(base)) = (path.parent(), path.file_name()) else { return Ok(Rotated::default()) };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let (mut own, mut kin) = (None, Vec::new());
+    let (mut own, mut kin, mut inodes) = (None, Vec::new(), HashSet::new());
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
+        inodes.insert(entry.ino());
         let rank = Rank::of(base, &entry.file_name());
         // The number in the folder is a hint: it is another file system's where something is mounted.
         if rank.is_none() && entry.ino() != id.inode {
@@ -40,15 +44,18 @@ pub(super) fn trace(path: &Path, id: FileId) -> io::Result<Rotated> {
         }
         let path = entry.path();
         let Some(look) = file::look(&path)? else { continue };
+        inodes.insert(look.id.inode);
         if look.id == id {
             own = Some((path, rank, look.modified));
         } else if let Some(rank) = rank {
             kin.push(Kin { rank, path, modified: look.modified });
         }
     }
-    let Some((now_at, rank, modified)) = own else { return Ok(Rotated::default()) };
+    let Some((now_at, rank, modified)) = own else {
+        return Ok(Rotated { inodes, ..Rotated::default() });
+    };
     let newer = rank.map_or_else(Vec::new, |rank| newer(Kin { rank, path: now_at.clone(), modified }, kin));
-    Ok(Rotated { now_at: Some(now_at), newer })
+    Ok(Rotated { now_at: Some(now_at), newer, inodes })
 }
 
 /// A rotated file.
@@ -92,6 +99,10 @@ pub(super) fn find(path: &Path, identity: &Identity) -> io::Result<Option<PathBu
         if entry.ino() != identity.inode {
             continue;
         }
+        // The inode number alone says nothing of a file with another name.
+        if identity.head_bytes == 0 && entry.path() != path && !is_rotated(path, &entry.path()) {
+            continue;
+        }
         let Some((file, look)) = file::open(&entry.path())? else { continue };
         if identity.is(look.id, &file::head(&file)?) {
             return Ok(Some(entry.path()));
@@ -110,6 +121,12 @@ pub(super) fn original(path: &Path) -> Option<PathBuf> {
     let base =
         bases.filter(|base| !base.is_empty()).find(|base| Rank::of(OsStr::new(base), OsStr::new(name)).is_some())?;
     Some(path.with_file_name(base))
+}
+
+/// Whether `path` is what rotation may have made of `original`, by its name.
+pub(super) fn is_rotated(original: &Path, path: &Path) -> bool {
+    let (Some(base), Some(name)) = (original.file_name(), path.file_name()) else { return false };
+    original.parent() == path.parent() && Rank::of(base, name).is_some()
 }
 
 /// What the name of a rotated file adds to the original.

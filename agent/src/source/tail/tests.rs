@@ -6,13 +6,13 @@ use std::{
     fs::{self, File},
     io::Write,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::*;
+use super::{position::Identity, *};
 use crate::source::{
     batch::{MAX_BYTES, Window},
     testing::{Behaviour, FakeIntake, clock},
@@ -65,6 +65,17 @@ impl Case {
         let intake = self.fake.intake();
         let task = tokio::spawn(async move { tail.run(intake, shutdown).await });
         Running { switch, task }
+    }
+
+    /// Stores a position of a path, as an earlier run did.
+    async fn store(&self, name: &str, position: &Position) {
+        let batch = SourceBatch { position: Some(position.encode()), ..SourceBatch::default() };
+        let receipt = self.fake.intake().submit(&self.partition(name), batch).await.expect("it is taken");
+        receipt.await.expect("it is stored");
+    }
+
+    fn id(&self, name: &str) -> FileId {
+        file::look(&self.path(name)).expect("no error").expect("a file").id
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -127,6 +138,29 @@ async fn a_file_rotated_by_renaming_is_read_to_its_end_before_the_next() {
     case.write("a.log", "three\n");
     case.expect("a.log", &["one", "two, after the renaming", "three"]).await;
     running.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_written_to_a_finished_file_is_reported() {
+    let case = Case::new("*.log");
+    case.write("a.log", "one\n");
+    let running = case.start();
+    case.expect("a.log", &["one"]).await;
+    case.rename("a.log", "a.log.1");
+    case.write("a.log", "two\n");
+    case.expect("a.log", &["one", "two"]).await;
+    assert_eq!(case.progress.errors.load(Ordering::Relaxed), 0);
+    case.write("a.log.1", "too late\n");
+    case.write("a.log", "three\n");
+    case.expect("a.log", &["one", "two", "three"]).await;
+    let reported = async {
+        while case.progress.errors.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), reported).await.expect("it is reported");
+    running.stop().await;
+    assert_eq!(case.progress.errors.load(Ordering::Relaxed), 1, "once");
 }
 
 #[tokio::test]
@@ -305,6 +339,59 @@ async fn a_rotated_file_that_a_pattern_matches_is_not_read_again() {
     for name in ["a.log.1", "a.log.2"] {
         assert_eq!(case.fake.acknowledged(&case.partition(name)), [] as [&str; 0], "{name}");
     }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn many_rotated_files_that_a_pattern_matches_are_not_read_again() {
+    let case = Case::new("a.log*");
+    let mut expected = vec!["0".to_owned()];
+    case.write("a.log", "0\n");
+    let running = case.start();
+    for n in 1..=14 {
+        case.expect("a.log", &expected.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        for rotated in (1..n).rev() {
+            case.rename(&format!("a.log.{rotated}"), &format!("a.log.{}", rotated + 1));
+        }
+        case.rename("a.log", "a.log.1");
+        case.write("a.log", &format!("{n}\n"));
+        expected.push(n.to_string());
+    }
+    case.expect("a.log", &expected.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    running.stop().await;
+    let running = case.start();
+    case.write("b", "the last\n");
+    case.rename("b", "a.log.other");
+    case.expect("a.log.other", &["the last"]).await;
+    for n in 1..=14 {
+        assert_eq!(case.fake.acknowledged(&case.partition(&format!("a.log.{n}"))), [] as [&str; 0], "{n}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_finished_file_is_forgotten_when_its_inode_number_is_used_again() {
+    let case = Case::new("a.log*");
+    case.write("a.log", "one\ntwo\n");
+    let id = case.id("a.log");
+    case.store("a.log", &Position::new(Identity::new(id, b"one\n"), 4, &[Identity::new(id, b"old\n")])).await;
+    let running = case.start();
+    case.expect("a.log", &["two"]).await;
+    running.stop().await;
+    let stored = case.fake.stored(&case.partition("a.log"));
+    let position = stored.last().and_then(|batch| batch.position.as_deref()).expect("a position");
+    assert_eq!(Position::decode(position).expect("a good one").finished, []);
+}
+
+#[tokio::test]
+async fn another_log_with_the_inode_number_of_an_empty_file_is_its_own() {
+    let case = Case::new("*.log");
+    case.write("a.log", "one\n");
+    case.write("b.log", "two\n");
+    case.store("a.log", &Position::new(Identity::new(case.id("b.log"), b""), 0, &[])).await;
+    let running = case.start();
+    case.expect("b.log", &["two"]).await;
+    case.expect("a.log", &["one"]).await;
     running.stop().await;
 }
 
