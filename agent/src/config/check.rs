@@ -186,7 +186,7 @@ impl<'p> Checker<'_, 'p, '_> {
         let sharing = quotas().filter(|quota| quota.max_bytes.is_none()).count();
         let small = self.parts.sources.iter().filter(|(_, s)| s.quota.max_bytes.is_some_and(|max| max < needed));
         for (name, _) in small {
-            let problem = format!("has no room for the largest event of {}", show_size(largest_event));
+            let problem = format!("has no room for a batch of lines with an event of {}", show_size(largest_event));
             self.error(&["sources", name, "buffer", "max_bytes"], problem, "raise it, or lower buffer.max_event_bytes");
         }
         let path = ["buffer", "max_bytes"];

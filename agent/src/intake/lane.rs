@@ -130,7 +130,7 @@ impl Lane {
                 Err(Attempt::Refused(error)) => {
                     // A later batch's position would skip this one: nothing more until the source has looked again.
                     let error = refused(error);
-                    self.closed = group.wait.then(|| error.clone());
+                    self.closed = group.wait.then(|| IntakeError::Closed(error.to_string()));
                     return group.refuse(&error);
                 }
                 Err(Attempt::Failed(error)) => return group.refuse(&shared.fail(error)),

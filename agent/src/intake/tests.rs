@@ -348,7 +348,7 @@ async fn what_drop_newest_drops_is_acknowledged_as_dropped() {
 async fn nothing_is_written_behind_a_batch_that_will_never_fit() {
     let rig = Rig::new(128 << 10);
     let never = within(rig.submit("0", noise(200 << 10)).await).await;
-    assert!(matches!(&never, Err(IntakeError::Closed(why)) if why.contains("max_bytes")), "{never:?}");
+    assert!(matches!(&never, Err(IntakeError::TooLarge(why)) if why.contains("max_bytes")), "{never:?}");
     let behind = within(rig.submit("0", batch(["behind".to_owned()])).await).await;
     assert!(matches!(behind, Err(IntakeError::Closed(_))), "its position would skip the one before it");
     within(rig.intake().resume("0", Numbering::Assigned)).await.expect("the buffer is well");

@@ -155,8 +155,8 @@ fn sigterm_ends_the_agent_well_and_leaves_a_clean_buffer() {
 
 #[test]
 fn an_agent_that_is_held_back_stops_all_the_same_and_loses_nothing() {
-    const LINES: usize = 2_000;
-    let share = "[sources.log.buffer]\nmax_bytes = \"1MiB\"\n\n[sinks.files]";
+    const LINES: usize = 4_000;
+    let share = "[sources.log.buffer]\nmax_bytes = \"1536KiB\"\n\n[sinks.files]";
     let site =
         Site::new(&TAIL_TO_FILES.replace("[sinks.files]", share).replace("path = \"out\"", "path = \"file/out\""));
     fs::write(site.path("file"), "").expect("the directory is writable");
