@@ -92,11 +92,15 @@ impl Encoded {
         refused + self.segments.iter().map(|segment| segment.body.len()).sum::<usize>()
     }
 
-    /// Bytes it takes in the file.
+    /// Bytes that its segments take in the file: what counts against the stream's share.
     fn stored_bytes(&self) -> u64 {
         let position = self.position.as_ref().map_or(0, |position| position.len());
-        let refused = self.refused.iter().map(|refused| stored_bytes(refused.event.size_bytes(), refused.reason.len()));
-        self.segments.iter().map(|segment| stored_bytes(segment.body.len(), position)).chain(refused).sum()
+        self.segments.iter().map(|segment| stored_bytes(segment.body.len(), position)).sum()
+    }
+
+    /// Bytes that its dead letters take in the file besides.
+    fn refused_bytes(&self) -> u64 {
+        self.refused.iter().map(|refused| stored_bytes(refused.event.size_bytes(), refused.reason.len())).sum()
     }
 }
 
@@ -205,7 +209,7 @@ pub(crate) fn apply(txn: &mut Txn<'_>, lane: i64, encoded: &Encoded) -> Result<O
     if let Some(era) = era {
         txn.add_era(era)?;
     }
-    match retention::admit(txn, stream, encoded.stored_bytes())? {
+    match retention::admit(txn, stream, encoded.stored_bytes(), encoded.refused_bytes())? {
         Verdict::Room => {}
         Verdict::Never(why) => return Err(Error::TooLarge(why)),
         Verdict::Full => {

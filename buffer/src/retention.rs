@@ -27,8 +27,9 @@ pub(crate) enum Verdict {
     Never(String),
 }
 
-/// Decides whether `bytes` more fit, after dropping what the stream's policy lets go.
-pub(crate) fn admit(txn: &mut Txn<'_>, stream: i64, bytes: u64) -> Result<Verdict, Error> {
+/// Decides whether `bytes` more fit into a stream's share, and these with `besides` into the file, after dropping what the
+/// stream's policy lets go.
+pub(crate) fn admit(txn: &mut Txn<'_>, stream: i64, bytes: u64, besides: u64) -> Result<Verdict, Error> {
     let limits = txn.catalog.streams[&stream].limits;
     if bytes > limits.max_bytes {
         let name = &txn.catalog.streams[&stream].name;
@@ -37,13 +38,13 @@ pub(crate) fn admit(txn: &mut Txn<'_>, stream: i64, bytes: u64) -> Result<Verdic
             limits.max_bytes
         )));
     }
-    if let Some(why) = txn.space.never(bytes) {
+    if let Some(why) = txn.space.never(bytes + besides) {
         return Ok(Verdict::Never(why));
     }
     loop {
         let used: u64 = txn.catalog.lanes_of(stream).map(|lane| lane.stored_bytes).sum();
-        if used + bytes <= limits.max_bytes && txn.space.refuse(bytes).is_none() {
-            txn.space.take(bytes);
+        if used + bytes <= limits.max_bytes && txn.space.refuse(bytes + besides).is_none() {
+            txn.space.take(bytes + besides);
             return Ok(Verdict::Room);
         }
         if limits.when_full != WhenFull::DropOldest || !drop_oldest(txn, stream, ledger::DROP_OLDEST)? {

@@ -257,7 +257,7 @@ impl Rig {
                 Ok(oracle.acknowledge(append.lane, pending.batch, appended.high_water)?)
             }
             Ok(appended) => Err(Stop::Violation(format!("{append:?} came to {appended:?}"))),
-            Err(AppendError::Full(_) | AppendError::Failed(Error::Refused(_))) => {
+            Err(AppendError::Full(_) | AppendError::Failed(Error::TooLarge(_))) => {
                 oracle.turn_away(append.lane, pending.batch);
                 Ok(())
             }
