@@ -27,7 +27,7 @@ use self::{
     pressure::Pressure,
 };
 use crate::{
-    contract::{IntakeError, IntakeRequest, Shutdown},
+    contract::{IntakeError, IntakeRequest, PartitionPosition, Shutdown},
     fence::Fences,
     progress::Progress,
 };
@@ -75,6 +75,14 @@ impl Shared {
         answer
     }
 
+    /// The partitions that the source has filled, with their positions.
+    async fn partitions(&self) -> Result<Vec<PartitionPosition>, IntakeError> {
+        let (buffer, stream) = (self.buffer.clone(), self.stream.clone());
+        let partitions = blocking(move || buffer.partitions(&stream)).await.map_err(|error| self.fail(error))?;
+        let own = partitions.into_iter().filter(|partition| partition.for_sink().is_none());
+        Ok(own.map(|partition| (partition.name().to_owned(), partition.position())).collect())
+    }
+
     fn failure(&self) -> Option<IntakeError> {
         self.failure.borrow().as_ref().map(|error| IntakeError::Closed(error.to_string()))
     }
@@ -102,8 +110,10 @@ impl IntakeLoop {
         let admission = Admission::default();
         let serve = async {
             while let Some(request) = requests.recv().await {
-                if let Some(request) = refuse_at_once(&shared, request) {
-                    lanes.hand_over(admission.admit(request).await).await;
+                match refuse_at_once(&shared, request) {
+                    None => {}
+                    Some(IntakeRequest::Partitions { reply }) => answer(reply, shared.partitions().await),
+                    Some(request) => lanes.hand_over(admission.admit(request).await).await,
                 }
             }
         };
@@ -171,6 +181,7 @@ impl Lanes {
 impl IntakeRequest {
     fn partition(&self) -> &str {
         match self {
+            Self::Partitions { .. } => unreachable!("it is answered without a lane"),
             Self::Append { partition, .. }
             | Self::Resume { partition, .. }
             | Self::Watch { partition, .. }

@@ -1,10 +1,12 @@
 //! The Forebay agent, as a library for its binary and its tests.
 
 pub mod agent;
+pub mod client;
 pub mod clock;
 pub mod command;
 pub mod config;
 pub mod contract;
+pub mod control;
 pub mod delivery;
 pub mod fence;
 pub mod http;

@@ -1,5 +1,8 @@
-//! TLS for what listens: certificate, key and client CA are files, and are read again when they change.
+//! TLS for what listens, and in [`client`] for what connects out. Certificates, keys and CAs are files, and are read
+//! again when they change.
 
+#[cfg(feature = "tls-client")]
+pub mod client;
 mod validity;
 
 use std::{
@@ -77,10 +80,7 @@ fn load(settings: &ServerSettings, clock: &Arc<dyn Clock>) -> Result<Loaded, Str
     let chain = certificates(&settings.certificate_file)?;
     let validity = validity_of(&chain, &settings.certificate_file)?;
     let key_file = settings.key_file.display();
-    let key = PrivateKeyDer::from_pem_file(&settings.key_file).map_err(|error| {
-        format!("cannot read a private key in {key_file}: {error}; it must be PEM, unencrypted, readable for this user")
-    })?;
-
+    let key = private_key(&settings.key_file)?;
     let provider = Arc::new(ring::default_provider());
     let time = Arc::new(Time { clock: Arc::clone(clock), not_before: validity.not_before });
     let builder = ServerConfig::builder_with_details(Arc::clone(&provider), time)
@@ -110,6 +110,13 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(file).map_err(|error| {
+        let file = file.display();
+        format!("cannot read a private key in {file}: {error}; it must be PEM, unencrypted, readable for this user")
+    })
+}
+
 fn validity_of(chain: &[CertificateDer<'_>], file: &Path) -> Result<Validity, String> {
     chain.iter().map(|certificate| Validity::of(certificate)).reduce(|a, b| Some(a?.and(b?))).flatten().ok_or_else(
         || format!("a certificate in {} is not X.509: have it issued again, or name another file", file.display()),
@@ -131,8 +138,8 @@ fn client_verifier(
         .map_err(|error| format!("cannot check clients against {}: {error}", file.display()))
 }
 
-/// The time that client certificates are judged by: the clock's, or the start of our own certificate's validity where
-/// the clock is still before it. A gateway that boots in 1970 can take its clients in nevertheless.
+/// The time that the peers' certificates are judged by: the clock's, or what it cannot be before: for a server, the start
+/// of its own certificate's validity. A gateway that boots in 1970 can take its clients in nevertheless.
 #[derive(Debug)]
 struct Time {
     clock: Arc<dyn Clock>,

@@ -4,6 +4,7 @@
 //! payload  = event*                                (their number stands in the segment's row)
 //! event    = flags:u8  time:zigzag  [offset:varint]  [key:bytes]  [headers]  [table:bytes]  [body:bytes]
 //! flags    = 1 key | 2 headers | 4 table | 8 body | 16 end of transaction | 32 time stamped by the gateway
+//!            | kind of the body: 64 JSON, 128 text, 192 bytes
 //! time     = microseconds, as the difference from the event before (the first from 0)
 //! offset   = only where the numbering is shared: the difference from the event before (the first from the segment's)
 //! headers  = count:varint (name:bytes type:u8 value)*
@@ -16,7 +17,7 @@
 
 use bytes::Bytes;
 
-use crate::{Event, Numbering, Offset, TimeQuality, Timestamp, Value};
+use crate::{BodyKind, Event, Numbering, Offset, TimeQuality, Timestamp, Value};
 
 const KEY: u8 = 1;
 const HEADERS: u8 = 2;
@@ -24,7 +25,7 @@ const TABLE: u8 = 4;
 const BODY: u8 = 8;
 const END_OF_TRANSACTION: u8 = 16;
 const STAMPED: u8 = 32;
-const KNOWN: u8 = KEY | HEADERS | TABLE | BODY | END_OF_TRANSACTION | STAMPED;
+const KIND: u8 = 192;
 
 /// Why bytes are not the events they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +49,8 @@ impl Encoder {
             | flag(event.table.is_some(), TABLE)
             | flag(event.body.is_some(), BODY)
             | flag(event.end_of_transaction, END_OF_TRANSACTION)
-            | flag(stamped, STAMPED);
+            | flag(stamped, STAMPED)
+            | kind_flags(event.body_kind);
         self.payload.push(flags);
         self.zigzag(event.time.0.wrapping_sub(self.time));
         self.time = event.time.0;
@@ -138,6 +140,24 @@ fn flag(set: bool, bit: u8) -> u8 {
     if set { bit } else { 0 }
 }
 
+fn kind_flags(kind: BodyKind) -> u8 {
+    match kind {
+        BodyKind::Unsaid => 0,
+        BodyKind::Json => 64,
+        BodyKind::Text => 128,
+        BodyKind::Bytes => KIND,
+    }
+}
+
+fn kind_of(flags: u8) -> BodyKind {
+    match flags & KIND {
+        0 => BodyKind::Unsaid,
+        64 => BodyKind::Json,
+        128 => BodyKind::Text,
+        _ => BodyKind::Bytes,
+    }
+}
+
 /// Decodes exactly `count` events that start at offset `first`.
 pub(crate) fn decode(
     payload: &Bytes,
@@ -151,9 +171,6 @@ pub(crate) fn decode(
     let (mut time, mut offset) = (0_i64, first.0);
     for index in 0..count {
         let flags = cursor.byte()?;
-        if flags & !KNOWN != 0 {
-            return Err(Malformed("unknown event flags"));
-        }
         time = time.wrapping_add(cursor.zigzag()?);
         match numbering {
             Numbering::Assigned => offset = first.0 + i64::from(index),
@@ -178,6 +195,7 @@ pub(crate) fn decode(
                 key,
                 headers,
                 body,
+                body_kind: kind_of(flags),
                 table,
                 end_of_transaction: flags & END_OF_TRANSACTION != 0,
             },

@@ -24,6 +24,20 @@ pub enum TimeQuality {
     Untrusted,
 }
 
+/// What a body is: how a sink that tells JSON, text and bytes apart shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BodyKind {
+    /// Nobody said: JSON if it is, else text if it is, else bytes.
+    #[default]
+    Unsaid,
+    /// JSON. The source has checked that.
+    Json,
+    /// Text, though it may look like JSON. The source has checked that it is UTF-8.
+    Text,
+    /// Bytes, whatever they look like.
+    Bytes,
+}
+
 /// One event: what a producer sent, and what a sink delivers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Event {
@@ -37,6 +51,8 @@ pub struct Event {
     pub headers: Vec<(String, Value)>,
     /// The payload, byte for byte. `None` (a tombstone) and an empty body differ.
     pub body: Option<Bytes>,
+    /// What the body is, where the source says so.
+    pub body_kind: BodyKind,
     /// The target table, where the source names one.
     pub table: Option<String>,
     /// Whether a transaction of the source ends with this event.

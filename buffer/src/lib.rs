@@ -102,7 +102,7 @@ pub use append::{Appended, Batch, Encoded, Refused};
 pub use buffer::{Buffer, Heartbeat};
 pub use dead_letter::{DeadLetter, DeadLetterFilter};
 pub use error::{AppendError, Error, OpenError};
-pub use event::{Event, TimeQuality, Timestamp, Value};
+pub use event::{BodyKind, Event, TimeQuality, Timestamp, Value};
 pub use inspect::{Inspector, Peeked};
 pub use ledger::Loss;
 pub use offset::{Checkpoint, Generation, Numbering, Offset, Tag};

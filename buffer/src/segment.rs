@@ -121,7 +121,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{TimeQuality, Timestamp, Value};
+    use crate::{BodyKind, TimeQuality, Timestamp, Value};
 
     fn value() -> impl Strategy<Value = Value> {
         prop_oneof![
@@ -137,13 +137,16 @@ mod tests {
     fn event() -> impl Strategy<Value = Event> {
         let bytes = || prop::option::of(prop::collection::vec(any::<u8>(), 0..200));
         let headers = prop::collection::vec((".{0,8}", value()), 0..4);
-        (any::<i64>(), any::<bool>(), bytes(), headers, bytes(), prop::option::of(".{0,9}"), any::<bool>()).prop_map(
-            |(time, stamped, key, headers, body, table, end_of_transaction)| Event {
+        const KINDS: [BodyKind; 4] = [BodyKind::Unsaid, BodyKind::Json, BodyKind::Text, BodyKind::Bytes];
+        let body = (bytes(), prop::sample::select(&KINDS[..]));
+        (any::<i64>(), any::<bool>(), bytes(), headers, body, prop::option::of(".{0,9}"), any::<bool>()).prop_map(
+            |(time, stamped, key, headers, (body, body_kind), table, end_of_transaction)| Event {
                 time: Timestamp(time),
                 time_quality: if stamped { TimeQuality::Stamped } else { TimeQuality::Given },
                 key: key.map(Bytes::from),
                 headers,
                 body: body.map(Bytes::from),
+                body_kind,
                 table,
                 end_of_transaction,
             },

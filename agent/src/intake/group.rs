@@ -65,7 +65,7 @@ impl Group {
     pub(super) fn push(&mut self, waiting: Waiting) {
         let Waiting { batch, reply, permit, .. } = waiting;
         self.size_bytes += size_bytes(&batch);
-        let SourceBatch { events, offsets, refused, position } = batch;
+        let SourceBatch { events, offsets, refused, position, .. } = batch;
         self.members.push(Member { events: events.len() as u64, reply, _permit: permit });
         self.refused += refused.len() as u64;
         self.batch.events.extend(events);

@@ -76,6 +76,7 @@ impl Lane {
                     answer(reply, outcome);
                 }
                 IntakeRequest::Watch { reply, .. } => answer(reply, self.watch().await),
+                IntakeRequest::Partitions { .. } => unreachable!("it is answered without a lane"),
                 IntakeRequest::Lose { events, bytes, reason, reply, .. } => {
                     answer(reply, self.record_loss(events, bytes, &reason).await);
                 }

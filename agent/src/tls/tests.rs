@@ -13,7 +13,7 @@ use super::*;
 
 /// A certificate authority for a test.
 pub(crate) struct Authority {
-    pem: String,
+    pub(crate) pem: String,
     der: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -28,7 +28,7 @@ impl Authority {
     }
 
     /// A certificate for `localhost` that expires in `year`, and its key, as PEM.
-    fn issue(&self, year: i32) -> (String, String) {
+    pub(crate) fn issue(&self, year: i32) -> (String, String) {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(year, 1, 1);

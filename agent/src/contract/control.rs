@@ -1,0 +1,96 @@
+//! What a control table promises: where each stream stands, for operators and for whoever takes over.
+//!
+//! A sink that keeps the checkpoint in the transaction of its data does so by itself, in a row of the same form. For all
+//! others delivery writes the control table after the destination has confirmed, at most once in an interval.
+
+use std::fmt;
+
+use forebay_buffer::Checkpoint;
+
+use super::{BoxFuture, PartitionId};
+
+/// Where the events of a sink go, as checkpoints name it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    /// The database; for what is none, the type of the sink.
+    pub database: String,
+    /// The schema; for what has none, `local`.
+    pub schema: String,
+    /// The table; for what has none, the name of the sink.
+    pub table: String,
+}
+
+/// The primary key of a row of the control table: whose events, and where they go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CheckpointKey {
+    /// Of an Event Hub, its namespace; else the agent's id.
+    pub namespace: String,
+    /// The Event Hub; else the stream.
+    pub hub: String,
+    /// Where they go.
+    pub target: Target,
+    /// The partition.
+    pub partition: String,
+}
+
+impl CheckpointKey {
+    /// The key of `partition` on its way from the agent called `agent_id` to `target`.
+    pub fn new(agent_id: &str, partition: &PartitionId, target: &Target) -> Self {
+        Self {
+            namespace: agent_id.to_owned(),
+            hub: partition.stream.clone(),
+            target: target.clone(),
+            partition: partition.name.clone(),
+        }
+    }
+}
+
+impl fmt::Display for CheckpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Target { database, schema, table } = &self.target;
+        write!(f, "{}/{}/{} -> {database}.{schema}.{table}", self.namespace, self.hub, self.partition)
+    }
+}
+
+/// A control table.
+pub trait Control: Send + Sync {
+    /// The checkpoint in the row of `key`. `None`: there is no row.
+    fn load<'a>(&'a self, key: &'a CheckpointKey) -> BoxFuture<'a, Result<Option<Checkpoint>, ControlError>>;
+
+    /// Moves the rows, each from what it must be now (`None`: not there) to what it will be: by compare-and-set, all of
+    /// them or none.
+    fn save<'a>(&'a self, moves: &'a [CheckpointMove]) -> BoxFuture<'a, Result<(), ControlError>>;
+}
+
+/// One row's move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointMove {
+    /// Which row.
+    pub key: CheckpointKey,
+    /// What it must be now.
+    pub from: Option<Checkpoint>,
+    /// What it will be.
+    pub to: Checkpoint,
+}
+
+/// Why the control table could not be read or written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlError {
+    /// Try again later: it cannot be reached, or is busy.
+    Retry(String),
+    /// A row is not what it must be: someone else has written it. Look again at the truth.
+    Moved(CheckpointKey),
+    /// Only an operator can mend this: the message says what to do.
+    Stop(String),
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retry(message) | Self::Stop(message) => f.write_str(message),
+            Self::Moved(key) => write!(f, "another writer has moved the control table's row of {key}"),
+        }
+    }
+}
+
+impl std::error::Error for ControlError {}

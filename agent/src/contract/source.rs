@@ -1,0 +1,248 @@
+//! What a source and its intake promise each other.
+
+use std::{fmt, pin::Pin};
+
+use forebay_buffer::{Appended, Event, Numbering, Offset, Refused};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{BoxFuture, Shutdown};
+
+/// Batches that one source may have handed over and not yet have on disk.
+pub const INTAKE_QUEUE: usize = 64;
+
+/// Where events come from.
+pub trait Source: Send {
+    /// Takes events in until `shutdown` says stop or there are no more.
+    ///
+    /// It asks the intake where to resume, hands it batches in order, and acknowledges upstream only what a receipt
+    /// says is on disk (Promise 1). It never returns an error for something that time may mend: it waits and goes on.
+    fn run<'a>(&'a mut self, intake: Intake, shutdown: Shutdown) -> BoxFuture<'a, Result<(), SourceError>>;
+}
+
+/// Why a source stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceError {
+    /// Worth starting again after a while: the supervisor does, with backoff.
+    Retry(String),
+    /// Only an operator can mend this: the message says what to do.
+    Stop(String),
+}
+
+/// A batch of one partition's events, as a source hands it over.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SourceBatch {
+    /// The events, in order.
+    pub events: Vec<Event>,
+    /// Their offsets, where the numbering is shared: one for each event, increasing. Empty if the buffer assigns them.
+    pub offsets: Vec<Offset>,
+    /// What came and cannot be an event: it becomes dead letters, in the same transaction.
+    pub refused: Vec<Refused>,
+    /// Where to resume reading once this batch is on disk. `None` leaves the position as it is. A batch of nothing else
+    /// moves the position alone.
+    pub position: Option<Vec<u8>>,
+    /// What tells an event from one that was sent again: one for each event, or none at all. An event whose identity is
+    /// among the last [`SourceBatch::window`] of its partition is left out, and counted as a duplicate.
+    pub identities: Vec<Option<Identity>>,
+    /// How many identities the partition remembers, this batch's included. They are on disk with the events.
+    pub window: u32,
+}
+
+/// A digest of what identifies an event, such as its message id.
+pub type Identity = u128;
+
+/// A partition that a source has filled: its name, and the position stored with its last batch that had one.
+pub type PartitionPosition = (String, Option<Vec<u8>>);
+
+/// Where a partition of a source stands on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// The last event on disk.
+    pub high_water: Offset,
+    /// The position stored with it.
+    pub position: Option<Vec<u8>>,
+}
+
+/// How far every sink of the stream has confirmed a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// The last event that every sink has confirmed.
+    pub offset: Offset,
+    /// The position of the last batch that lies wholly at or below [`Delivered::offset`].
+    pub position: Option<Vec<u8>>,
+}
+
+/// Why the intake did not take a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IntakeError {
+    /// The buffer is full and holds producers back. Only [`Intake::offer`] says so; [`Intake::submit`] waits.
+    Full,
+    /// The batch is larger than the stream's share of the buffer, or than the buffer: it will never be taken.
+    TooLarge(String),
+    /// The partition is fenced: another owner has it.
+    Fenced,
+    /// The agent is going down, or the buffer is: nothing of the batch was kept.
+    Closed(String),
+}
+
+impl fmt::Display for IntakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the buffer is full"),
+            Self::TooLarge(why) => f.write_str(why),
+            Self::Fenced => f.write_str("another owner has taken this partition"),
+            Self::Closed(why) => write!(f, "the buffer takes no more events: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for IntakeError {}
+
+/// What a source asks of its intake loop. Only `intake.rs` looks inside.
+pub enum IntakeRequest {
+    /// Append a batch.
+    Append {
+        /// The partition's name.
+        partition: String,
+        /// What to append.
+        batch: SourceBatch,
+        /// Whether to wait for room, or to say [`IntakeError::Full`] at once.
+        wait: bool,
+        /// Where the outcome goes.
+        reply: oneshot::Sender<Result<Appended, IntakeError>>,
+    },
+    /// Open a partition and say where it stands.
+    Resume {
+        /// The partition's name.
+        partition: String,
+        /// How its offsets come about.
+        numbering: Numbering,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Resume, IntakeError>>,
+    },
+    /// Name the partitions of the stream, with their positions.
+    Partitions {
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Vec<PartitionPosition>, IntakeError>>,
+    },
+    /// Watch how far delivery has confirmed a partition.
+    Watch {
+        /// The partition's name.
+        partition: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<watch::Receiver<Delivered>, IntakeError>>,
+    },
+    /// The partition belongs to another owner now: fence its delivery and take the undelivered rest back.
+    Lost {
+        /// The partition's name.
+        partition: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Resume, IntakeError>>,
+    },
+    /// Count events that came and could not be kept (MQTT QoS 0 under backpressure) in the loss ledger.
+    Lose {
+        /// The partition's name.
+        partition: String,
+        /// How many.
+        events: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Why.
+        reason: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<(), IntakeError>>,
+    },
+}
+
+/// A source's way into the buffer.
+#[derive(Clone)]
+pub struct Intake {
+    requests: mpsc::Sender<IntakeRequest>,
+    full: watch::Receiver<bool>,
+}
+
+impl Intake {
+    /// The handle and the queue that the intake loop reads. `full` says whether the buffer holds this stream back.
+    pub fn new(full: watch::Receiver<bool>) -> (Self, mpsc::Receiver<IntakeRequest>) {
+        let (requests, queue) = mpsc::channel(INTAKE_QUEUE);
+        (Self { requests, full }, queue)
+    }
+
+    /// Opens `partition` and says where to resume. Must come before the first batch of a shared numbering; with an
+    /// assigned one, a first batch opens the partition by itself.
+    pub async fn resume(&self, partition: &str, numbering: Numbering) -> Result<Resume, IntakeError> {
+        let partition = partition.to_owned();
+        self.ask(|reply| IntakeRequest::Resume { partition, numbering, reply }).await
+    }
+
+    /// The partitions of the stream that have events or had some, with their positions.
+    pub async fn partitions(&self) -> Result<Vec<PartitionPosition>, IntakeError> {
+        self.ask(|reply| IntakeRequest::Partitions { reply }).await
+    }
+
+    /// Hands over a batch and returns its receipt. Batches of one partition are written in the order of these calls.
+    /// Where the buffer is full, the receipt waits until it is not.
+    pub async fn submit(&self, partition: &str, batch: SourceBatch) -> Result<Receipt, IntakeError> {
+        self.append(partition, batch, true).await
+    }
+
+    /// As [`Intake::submit`], but where the buffer is full the receipt says [`IntakeError::Full`] at once and nothing
+    /// of the batch is kept: for producers who can be told to come again.
+    pub async fn offer(&self, partition: &str, batch: SourceBatch) -> Result<Receipt, IntakeError> {
+        self.append(partition, batch, false).await
+    }
+
+    /// Whether the buffer holds this stream back just now: asked before a large body is read.
+    pub fn is_full(&self) -> bool {
+        *self.full.borrow()
+    }
+
+    /// Follows how far every sink has confirmed `partition`.
+    pub async fn delivered(&self, partition: &str) -> Result<watch::Receiver<Delivered>, IntakeError> {
+        let partition = partition.to_owned();
+        self.ask(|reply| IntakeRequest::Watch { partition, reply }).await
+    }
+
+    /// Says that another owner has `partition`: its delivery is fenced, what is in flight is awaited, and the
+    /// undelivered rest is taken back out of the buffer. The answer says where the partition stands after that.
+    pub async fn lost(&self, partition: &str) -> Result<Resume, IntakeError> {
+        let partition = partition.to_owned();
+        self.ask(|reply| IntakeRequest::Lost { partition, reply }).await
+    }
+
+    /// Puts events that came and could not be kept into the loss ledger (Promise 6).
+    pub async fn lose(&self, partition: &str, events: u64, bytes: u64, reason: &str) -> Result<(), IntakeError> {
+        let (partition, reason) = (partition.to_owned(), reason.to_owned());
+        self.ask(|reply| IntakeRequest::Lose { partition, events, bytes, reason, reply }).await
+    }
+
+    async fn append(&self, partition: &str, batch: SourceBatch, wait: bool) -> Result<Receipt, IntakeError> {
+        let (reply, receipt) = oneshot::channel();
+        let request = IntakeRequest::Append { partition: partition.to_owned(), batch, wait, reply };
+        self.requests.send(request).await.map_err(|_| closed())?;
+        Ok(Receipt(receipt))
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, IntakeError>>) -> IntakeRequest,
+    ) -> Result<T, IntakeError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+}
+
+fn closed() -> IntakeError {
+    IntakeError::Closed("the agent is shutting down".to_owned())
+}
+
+/// Resolves when a batch is on disk (Promise 1), or will never be.
+pub struct Receipt(oneshot::Receiver<Result<Appended, IntakeError>>);
+
+impl Future for Receipt {
+    type Output = Result<Appended, IntakeError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|outcome| outcome.unwrap_or_else(|_| Err(closed())))
+    }
+}

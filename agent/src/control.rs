@@ -1,0 +1,1 @@
+//! The remote control table: where each stream stands, for operators and for whoever takes over.
