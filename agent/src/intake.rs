@@ -5,12 +5,16 @@
 //! no other. A lane writes its batches in order, one append at a time, and puts all that came meanwhile into the next
 //! one: the longer the disk takes, the larger the groups that it is given.
 //!
+//! Where a source tells events by their identities, a lane leaves out those that its partition remembers: they were sent
+//! again. What it remembers is on disk with the events, and grows only with what is.
+//!
 //! A producer hears that its events are taken only from the buffer's own receipt (Promise 1). What is handed over and
 //! not yet on disk is bounded in batches and in bytes (Promise 5).
 
 mod admission;
 mod group;
 mod lane;
+mod memory;
 mod pressure;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -27,7 +31,7 @@ use self::{
     pressure::Pressure,
 };
 use crate::{
-    contract::{IntakeError, IntakeRequest, PartitionPosition, Shutdown},
+    contract::{IntakeError, IntakeRequest, PartitionPosition, PartitionRequest, Shutdown},
     fence::Fences,
     progress::Progress,
 };
@@ -110,10 +114,13 @@ impl IntakeLoop {
         let admission = Admission::default();
         let serve = async {
             while let Some(request) = requests.recv().await {
-                match refuse_at_once(&shared, request) {
-                    None => {}
-                    Some(IntakeRequest::Partitions { reply }) => answer(reply, shared.partitions().await),
-                    Some(request) => lanes.hand_over(admission.admit(request).await).await,
+                match request {
+                    IntakeRequest::Partitions { reply } => answer(reply, shared.partitions().await),
+                    IntakeRequest::Of { partition, request } => {
+                        if let Some(request) = refuse_at_once(&shared, request) {
+                            lanes.hand_over(partition, admission.admit(request).await).await;
+                        }
+                    }
                 }
             }
         };
@@ -129,9 +136,9 @@ impl IntakeLoop {
 }
 
 /// Answers an offer to a full buffer before it takes up any room in the queues.
-fn refuse_at_once(shared: &Shared, request: IntakeRequest) -> Option<IntakeRequest> {
+fn refuse_at_once(shared: &Shared, request: PartitionRequest) -> Option<PartitionRequest> {
     match request {
-        IntakeRequest::Append { wait: false, reply, .. } if shared.pressure.is_full() => {
+        PartitionRequest::Append { wait: false, reply, .. } if shared.pressure.is_full() => {
             answer(reply, Err(IntakeError::Full));
             None
         }
@@ -157,14 +164,13 @@ struct Lanes {
 }
 
 impl Lanes {
-    async fn hand_over(&mut self, admitted: Admitted) {
-        let name = admitted.request.partition();
-        if !self.handles.contains_key(name) {
-            let (lane, handle) = Lane::new(Arc::clone(&self.shared), name.to_owned());
+    async fn hand_over(&mut self, partition: String, admitted: Admitted) {
+        let handle = self.handles.entry(partition).or_insert_with_key(|partition| {
+            let (lane, handle) = Lane::new(Arc::clone(&self.shared), partition.clone());
             self.tasks.spawn(lane.run());
-            self.handles.insert(name.to_owned(), handle);
-        }
-        self.handles[admitted.request.partition()].send(admitted).await;
+            handle
+        });
+        handle.send(admitted).await;
     }
 
     /// Waits until every lane has answered what it was given.
@@ -174,19 +180,6 @@ impl Lanes {
             if let Err(error) = ended {
                 log::error!("intake of {}: {error}", self.shared.stream);
             }
-        }
-    }
-}
-
-impl IntakeRequest {
-    fn partition(&self) -> &str {
-        match self {
-            Self::Partitions { .. } => unreachable!("it is answered without a lane"),
-            Self::Append { partition, .. }
-            | Self::Resume { partition, .. }
-            | Self::Watch { partition, .. }
-            | Self::Lost { partition, .. }
-            | Self::Lose { partition, .. } => partition,
         }
     }
 }

@@ -67,6 +67,8 @@ pub struct Progress {
     pub refused: AtomicU64,
     /// Events dropped by a policy before they were stored.
     pub dropped: AtomicU64,
+    /// Events left out at intake, for they had come before.
+    pub duplicates: AtomicU64,
     work: Work,
 }
 
@@ -81,6 +83,7 @@ impl Progress {
             errors: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            duplicates: AtomicU64::new(0),
             work: Work::default(),
         })
     }

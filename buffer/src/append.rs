@@ -10,6 +10,7 @@ use crate::{
     clock::{Clock, Reading},
     codec::Encoder,
     dead_letter,
+    identity::{self, Memory},
     ledger::{self, Dropped},
     merge,
     retention::{self, Verdict},
@@ -31,6 +32,12 @@ pub struct Batch {
     pub refused: Vec<Refused>,
     /// Where the source resumes reading after this batch; `None` leaves what is stored.
     pub position: Option<Vec<u8>>,
+    /// The identities of the events, in order, as far as they have any: what [`crate::Partition::identities`] gives back.
+    /// They are kept if the events are, or become dead letters.
+    pub identities: Vec<u128>,
+    /// How many identities the partition remembers from now on, these included. Zero forgets them all. A batch without
+    /// events leaves the memory as it is.
+    pub window: u32,
 }
 
 /// Something that will never be delivered as it is, and why.
@@ -61,6 +68,7 @@ pub struct Encoded {
     segments: Vec<NewSegment>,
     pub(crate) refused: Vec<Refused>,
     position: Option<Arc<[u8]>>,
+    memory: Option<Memory>,
     reading: Reading,
 }
 
@@ -89,7 +97,7 @@ impl Encoded {
     /// Bytes it keeps in memory while it waits.
     pub(crate) fn held_bytes(&self) -> usize {
         let refused: usize = self.refused.iter().map(|refused| refused.event.size_bytes()).sum();
-        refused + self.segments.iter().map(|segment| segment.body.len()).sum::<usize>()
+        refused + self.identity_bytes() + self.segments.iter().map(|segment| segment.body.len()).sum::<usize>()
     }
 
     /// Bytes that its segments take in the file: what counts against the stream's share.
@@ -98,9 +106,14 @@ impl Encoded {
         self.segments.iter().map(|segment| stored_bytes(segment.body.len(), position)).sum()
     }
 
-    /// Bytes that its dead letters take in the file besides.
-    fn refused_bytes(&self) -> u64 {
-        self.refused.iter().map(|refused| stored_bytes(refused.event.size_bytes(), refused.reason.len())).sum()
+    /// Bytes that its dead letters and its identities take in the file besides.
+    fn other_bytes(&self) -> u64 {
+        let letter = |refused: &Refused| stored_bytes(refused.event.size_bytes(), refused.reason.len());
+        self.refused.iter().map(letter).sum::<u64>() + self.identity_bytes() as u64
+    }
+
+    fn identity_bytes(&self) -> usize {
+        self.memory.as_ref().map_or(0, Memory::size_bytes)
     }
 }
 
@@ -129,6 +142,7 @@ pub(crate) fn encode(
         return Err(Error::Refused("the offsets of a batch must increase, from 0 or more".to_owned()));
     }
     let reading = clock.now();
+    let memory = (!batch.events.is_empty()).then(|| Memory::new(&batch.identities, batch.window));
     let mut encoder = Encoder::default();
     let mut segments = Vec::new();
     let (mut size, mut range) = (0, None);
@@ -164,7 +178,7 @@ pub(crate) fn encode(
             refused.event.time = reading.wall;
         }
     }
-    Ok(Encoded { segments, refused: batch.refused, position: batch.position.map(Arc::from), reading })
+    Ok(Encoded { segments, refused: batch.refused, position: batch.position.map(Arc::from), memory, reading })
 }
 
 impl NewSegment {
@@ -209,7 +223,7 @@ pub(crate) fn apply(txn: &mut Txn<'_>, lane: i64, encoded: &Encoded) -> Result<O
     if let Some(era) = era {
         txn.add_era(era)?;
     }
-    match retention::admit(txn, stream, encoded.stored_bytes(), encoded.refused_bytes())? {
+    match retention::admit(txn, stream, encoded.stored_bytes(), encoded.other_bytes())? {
         Verdict::Room => {}
         Verdict::Never(why) => return Err(Error::TooLarge(why)),
         Verdict::Full => {
@@ -230,6 +244,9 @@ pub(crate) fn apply(txn: &mut Txn<'_>, lane: i64, encoded: &Encoded) -> Result<O
     }
     for refused in &encoded.refused {
         dead_letter::insert(txn, None, lane, Offset::BEFORE_ALL, refused, arrival)?;
+    }
+    if let Some(memory) = &encoded.memory {
+        identity::remember(txn, lane, memory)?;
     }
     let lane = txn.lane(lane);
     Ok(Outcome::Done(Appended { high_water: lane.high_water, events, dropped: 0 }))

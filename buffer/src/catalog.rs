@@ -56,6 +56,9 @@ pub(crate) struct Lane {
     /// Small segments at its end, one after the other: what merging looks at.
     pub(crate) small_segments: u32,
     pub(crate) oldest: Option<Arrival>,
+    /// Identities in the file, and the sequence number of the next row of them.
+    pub(crate) remembered: u64,
+    pub(crate) next_memory: i64,
     /// Counts how often events that no sink confirmed are taken out: what was read before may not be delivered after.
     pub(crate) cuts: Arc<Cuts>,
     /// Notified when something was appended, confirmed or taken out.
@@ -107,6 +110,8 @@ impl Lane {
             stored_bytes: 0,
             small_segments: 0,
             oldest: None,
+            remembered: 0,
+            next_memory: 0,
             cuts: Arc::default(),
             changed: Arc::default(),
         }

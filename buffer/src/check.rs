@@ -7,7 +7,7 @@ use crate::{
     append::{SegmentRow, stored_bytes},
     catalog::{Catalog, Lane, damaged, read_meta, write_meta},
     dead_letter::{self, DeadLetterFilter},
-    ledger, merge, places_table, reader,
+    identity, ledger, merge, places_table, reader,
     timeline::Arrival,
 };
 
@@ -153,6 +153,10 @@ fn ours(db: &Connection, problems: &mut Vec<String>) -> Result<(), Error> {
         if let Err(error) = walk(db, lane) {
             problems.push(error.to_string());
         }
+    }
+    identity::count(db, &mut catalog)?;
+    for lane in catalog.lanes.values() {
+        identity::read(db, lane)?;
     }
     places_table::load(db, &catalog)?;
     ledger::all(db)?;

@@ -72,6 +72,7 @@ mod codec;
 mod dead_letter;
 mod error;
 mod event;
+mod identity;
 mod inspect;
 mod ledger;
 mod lock;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     Checkpoint, Error, Generation, Numbering, Offset, Start, StreamLimits,
     catalog::{Lane, Sink, Stream, damaged, read_meta, segment_ids, store_lane, store_sink, store_stream, write_meta},
-    ledger,
+    identity, ledger,
     open::fill_random,
     places::Place,
     places_table::{count_after, store_place},
@@ -223,6 +223,7 @@ fn remove_lane(txn: &mut Txn<'_>, lane: &Lane) -> Result<(), Error> {
     for table in ["checkpoint", "refusal"] {
         txn.db.execute(&format!("DELETE FROM {table} WHERE partition = ?"), [lane.id])?;
     }
+    identity::forget(txn.db, lane.id)?;
     txn.db.execute("DELETE FROM partition WHERE id = ?", [lane.id])?;
     let id = lane.id;
     txn.on_commit(move |places| places.retain(|(lane, _), _| *lane != id));

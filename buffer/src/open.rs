@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, wal::CheckpointMode};
 use crate::{
     Buffer, Durability, Error, Offset, OpenError, Options, Recovery, Tag,
     catalog::{self, Catalog, damaged, insert_epoch, read_meta, write_meta},
-    check,
+    check, identity,
     lock::Lock,
     places::Places,
     places_table, salvage,
@@ -145,6 +145,7 @@ fn load_for_writing(options: &Options) -> Result<Loaded, Trouble> {
         let mut catalog = Catalog::load(&db, options.clock.boot_id())?;
         let clean = read_meta(&db, "clean")?.is_some_and(|clean| clean == [1]);
         check::count_segments(&db, &mut catalog, clean)?;
+        identity::count(&db, &mut catalog)?;
         let places = places_table::load(&db, &catalog)?;
         Ok((catalog, places, clean))
     };

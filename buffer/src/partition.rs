@@ -5,9 +5,9 @@ use std::sync::Arc;
 use event_listener::EventListener;
 
 use crate::{
-    AppendError, Appended, Batch, Encoded, Error, Numbering, Offset, Receipt, append, buffer,
+    AppendError, Appended, Batch, Encoded, Error, Numbering, Offset, Reader, Receipt, append, buffer,
     catalog::Lane,
-    places, retention,
+    identity, places, retention,
     shared::{Job, Shared},
 };
 
@@ -78,6 +78,18 @@ impl Partition {
     /// Where the source resumes reading: what came with the last batch that had a position.
     pub fn position(&self) -> Option<Vec<u8>> {
         self.lane().ok()?.position.as_deref().map(<[u8]>::to_vec)
+    }
+
+    /// What it remembers of the events that it took, the oldest first: at least the last [`Batch::window`] identities that
+    /// came with its batches, and a few more. Blocking: to be read once, when nothing is being appended.
+    pub fn identities(&self) -> Result<Vec<u128>, Error> {
+        let lane = self.lane()?;
+        if lane.remembered == 0 {
+            return Ok(Vec::new());
+        }
+        self.shared.undamaged()?;
+        let read = Reader::open(&self.shared).and_then(|reader| identity::read(&reader.db, &lane));
+        self.shared.note_damage(read)
     }
 
     /// Encodes and compresses a batch, on the calling thread. Events that are too large join the refused; with shared

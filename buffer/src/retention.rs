@@ -5,6 +5,7 @@ use crate::{
     append::{SegmentRow, stored_bytes},
     catalog::{Catalog, Lane, store_lane},
     clock::Reading,
+    identity,
     ledger::{self, Dropped},
     places::{self, Guard, PlaceKey, of_lane},
     reader, segment,
@@ -314,6 +315,7 @@ pub(crate) fn take_back(txn: &mut Txn<'_>, lane: i64) -> Result<u64, Error> {
         }
         remove(txn, lane, &row, false)?;
     }
+    identity::take_back(txn, lane, delivered)?;
     let lane_id = lane;
     let lane = txn.lane_mut(lane_id);
     lane.floor_position.clone_from(&position);

@@ -15,7 +15,7 @@ use crate::{
     Error, Loss, Numbering, Offset, OpenError, Options, StreamLimits, Timestamp,
     append::SegmentRow,
     catalog::{Catalog, Lane, Stream, insert_epoch, lane_from, read_meta, store_lane, store_stream, write_meta},
-    ledger,
+    identity, ledger,
     lock::Lock,
     open::{self, random_tag},
     places::of_lane,
@@ -60,7 +60,8 @@ const META: &str = "salvage";
 const FORGOTTEN: Offset = Offset(i64::MIN);
 
 /// Tables that are copied row by row. Segments, partitions and meta need more care.
-const PLAIN: [&str; 9] = ["epoch", "era", "stream", "sink", "input", "checkpoint", "refusal", "dead_letter", "loss"];
+const PLAIN: [&str; 10] =
+    ["epoch", "era", "stream", "sink", "input", "checkpoint", "refusal", "dead_letter", "loss", "identity"];
 
 /// Sets the file aside and makes a new one in its place, or finishes that if it was cut short. The caller holds the lock.
 pub(crate) fn set_aside(options: &Options, reason: &str) -> Result<SalvageReport, OpenError> {
@@ -166,6 +167,10 @@ fn carry_over(
             report,
         };
         mender.mend(lane)?;
+    }
+    if report.rows_lost > 0 || report.events_lost > 0 {
+        // What is lost may come again, and must not be taken for what is here.
+        identity::forget_all(&copy)?;
     }
     remember(&copy, &Recovery::Salvaged(report.clone()))?;
     copy.commit()?;
@@ -308,7 +313,7 @@ fn read_segment(row: &Row<'_>) -> Result<(SegmentRow, Vec<u8>), Error> {
     Ok((segment, body))
 }
 
-/// Gives every segment a partition, and every partition a stream.
+/// Gives every segment a partition, and every partition a stream. What else belongs to no partition goes.
 fn attach_segments(db: &Connection) -> Result<(), Error> {
     let ids = |sql: &str| -> rusqlite::Result<Vec<i64>> { db.prepare(sql)?.query_map([], |row| row.get(0))?.collect() };
     let homeless = format!(
@@ -326,6 +331,7 @@ fn attach_segments(db: &Connection) -> Result<(), Error> {
         let named = Lane::new(id, stream, &name, Numbering::Assigned, None);
         store_lane(db, &Lane { floor: FORGOTTEN, ..named })?;
     }
+    identity::forget_strangers(db)?;
     for id in ids("SELECT DISTINCT stream FROM partition WHERE stream NOT IN (SELECT id FROM stream)")? {
         let stream = Stream { name: format!("salvaged-{id}").into(), limits: StreamLimits::default() };
         store_stream(db, id, &stream)?;
@@ -361,6 +367,7 @@ struct Mender<'a> {
 impl Mender<'_> {
     fn mend(&mut self, lane: &mut Lane) -> Result<(), Error> {
         let segments = self.segments(lane)?;
+        lane.high_water = lane.high_water.max(identity::high_water(self.db, lane.id)?);
         if lane.floor == FORGOTTEN {
             lane.floor = segments.first().map_or(Offset::BEFORE_ALL, |first| first.prev);
         }
@@ -389,6 +396,7 @@ impl Mender<'_> {
             }
             lane.position = position;
         }
+        identity::forget_after(self.db, lane.id, at.max(lane.high_water))?;
         store_lane(self.db, lane)
     }
 

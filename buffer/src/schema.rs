@@ -8,6 +8,7 @@
 //! | `stream`, `sink`, `input` | stream, sink, and what a sink takes | when declared |
 //! | `partition` | ordered lane, with what must outlive its segments | with each delete |
 //! | `segment` | run of events; its id is the partition's id in the high 15 bits and a sequence number below | with each append |
+//! | `identity` | append with identities, while its partition remembers them (see `identity.rs`); its id is like a segment's | with each append that has some |
 //! | `checkpoint` | sink and partition | with each confirmation |
 //! | `refusal` | refused event that no checkpoint has passed yet: what makes a refusal final | with each refusal |
 //! | `dead_letter` | refused event, until an operator retries or discards it | with each refusal |
@@ -15,7 +16,8 @@
 //!
 //! A segment's `prev` is the last offset of the one before it (or the partition's floor): a reader that finds the chain
 //! broken, with no loss to explain it, knows that rows are missing. The segment table has no index beside its key, so an
-//! append writes to one leaf of one tree; a partition's segments are found by bisection over the key.
+//! append writes to one leaf of one tree; a partition's segments are found by bisection over the key. The `last` of an
+//! identity row is the high water after its append: one above that of the partition has outlived its events.
 //!
 //! Every row ends in a checksum, `seal` (see [`crate::seal`]).
 
@@ -54,6 +56,7 @@ const MIGRATIONS: [&str; VERSION as usize] = ["
     CREATE TABLE segment(id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, prev INTEGER NOT NULL,
         events INTEGER NOT NULL, size INTEGER NOT NULL, era INTEGER NOT NULL, since_boot_ms INTEGER NOT NULL,
         seal INTEGER NOT NULL, position BLOB, body BLOB NOT NULL);
+    CREATE TABLE identity(id INTEGER PRIMARY KEY, last INTEGER NOT NULL, ids BLOB NOT NULL, seal INTEGER NOT NULL);
     CREATE TABLE checkpoint(sink INTEGER NOT NULL, partition INTEGER NOT NULL, generation BLOB NOT NULL,
         tag INTEGER NOT NULL, offset INTEGER NOT NULL, note BLOB, seal INTEGER NOT NULL,
         PRIMARY KEY(sink, partition)) WITHOUT ROWID;

@@ -34,6 +34,8 @@ fn operation() -> impl Strategy<Value = Operation> {
 }
 
 const SINKS: [&str; 2] = ["a", "b"];
+/// How many identities the first and the last lane remember.
+const WINDOW: usize = 50;
 const SHARED: Numbering = Numbering::Shared { created: 5 };
 
 /// What one lane should hold: bodies by offset, from the first ever on.
@@ -44,6 +46,8 @@ struct Lane {
     refused: [usize; 2],
     position: Option<Vec<u8>>,
     positions: Vec<(Offset, Vec<u8>)>,
+    /// What the events were known by, append by append, with the high water after each.
+    identities: Vec<(Offset, Vec<u128>)>,
 }
 
 struct World {
@@ -78,12 +82,18 @@ impl World {
         let before = partition.high_water();
         let offsets: Vec<Offset> =
             if lane == 2 { (0..events as i64).map(|n| Offset(before.0 + 1 + 2 * n)).collect() } else { Vec::new() };
+        let identities: Vec<u128> = match lane {
+            1 => Vec::new(),
+            _ => (0..events).map(|n| ((self.appended + n) as u128) << 64).collect(),
+        };
         let position = with_position.then(|| self.appended.to_le_bytes().to_vec());
         let batch = Batch {
             events: bodies.iter().map(event).collect(),
             offsets: offsets.clone(),
+            refused: Vec::new(),
             position: position.clone(),
-            ..Batch::default()
+            identities: identities.clone(),
+            window: if lane == 1 { 0 } else { WINDOW as u32 },
         };
         let appended = partition.append(partition.encode(batch).expect("encodes")).wait().expect("appends");
         let model = &mut self.lanes[lane];
@@ -93,6 +103,7 @@ impl World {
             (0..events as i64).map(|n| Offset(appended.high_water.0 - events as i64 + 1 + n)).collect()
         };
         assert!(offsets.first().is_none_or(|first| *first > before), "offsets grow");
+        model.identities.push((appended.high_water, identities));
         model.events.extend(offsets.into_iter().zip(bodies));
         if let Some(position) = position {
             model.positions.push((appended.high_water, position.clone()));
@@ -139,6 +150,7 @@ impl World {
         assert_eq!(partition.take_back(), Ok(gone));
         assert_eq!(partition.high_water(), delivered);
         model.positions.retain(|(offset, _)| *offset <= delivered);
+        model.identities.retain(|(last, _)| *last <= delivered);
         model.position = model.positions.last().map(|(_, position)| position.clone());
         // A faster sink stays ahead: what it has comes again upstream, and is not for it.
         for at in &mut model.confirmed {
@@ -146,7 +158,20 @@ impl World {
         }
     }
 
+    /// What is remembered is the last of what was appended: the window at least, and not much more. Of what was taken back
+    /// nothing is, and the window may be short of it.
+    fn verify_memory(&self) {
+        for (index, model) in self.lanes.iter().enumerate() {
+            let found = self.partition(index).identities().expect("reads");
+            let all: Vec<u128> = model.identities.iter().flat_map(|(_, ids)| ids).copied().collect();
+            assert!(all.ends_with(&found), "lane {index} remembers {found:?} of {all:?}");
+            assert!(found.len() < 2 * WINDOW, "lane {index} remembers {}", found.len());
+            assert!(index == 2 || found.len() >= all.len().min(WINDOW), "lane {index} remembers {}", found.len());
+        }
+    }
+
     fn verify(&self) {
+        self.verify_memory();
         (0..self.lanes.len()).for_each(|lane| drop(self.partition(lane)));
         let status = self.buffer.status().expect("status");
         for (index, model) in self.lanes.iter().enumerate() {
@@ -189,6 +214,7 @@ proptest! {
                 Operation::Reopen => {
                     world.buffer.close();
                     world.buffer = start(directory.path());
+                    world.verify_memory();
                 }
                 Operation::Crash => {
                     // What kill -9 leaves: the files as they are, of a process that is gone. Confirmations that were not
@@ -208,6 +234,7 @@ proptest! {
                         }
                     }
                     world.buffer = start(directory.path());
+                    world.verify_memory();
                     for lane in 0..3 {
                         for sink in 0..2 {
                             if let Some(confirmed) = world.lanes[lane].confirmed[sink] {

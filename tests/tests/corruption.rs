@@ -29,10 +29,13 @@ const SINK: &str = "lake";
 
 /// A file as it was when it was whole, and every event that was acknowledged in it, by lane.
 struct Whole {
+    closed: bool,
     files: BTreeMap<&'static str, Vec<u8>>,
     events: Vec<BTreeMap<Offset, Event>>,
     /// By lane: the source positions that came with batches, and the last offset of each batch.
     positions: Vec<BTreeMap<Vec<u8>, Offset>>,
+    /// By lane: the offset of every event that has an identity.
+    identities: Vec<BTreeMap<u128, Offset>>,
     /// Up to where the sink had confirmed each lane when the file was copied.
     confirmed: Vec<Offset>,
 }
@@ -67,6 +70,7 @@ fn whole(closed: bool) -> Whole {
     let mut random = Random::new(1);
     let mut events = vec![BTreeMap::new(); LANES.len()];
     let mut positions = vec![BTreeMap::new(); LANES.len()];
+    let mut identities = vec![BTreeMap::new(); LANES.len()];
     let partitions =
         LANES.map(|(stream, name, numbering)| buffer.partition(stream, name, numbering).expect("it opens"));
     for n in 0..90_i64 {
@@ -79,10 +83,13 @@ fn whole(closed: bool) -> Whole {
             .collect();
         let offsets = (0..batch.len() as i64).map(|i| Offset(n * 100 + i)).filter(|_| lane == 2).collect();
         let position = (lane != 1).then(|| n.to_be_bytes().to_vec());
+        let ids: Vec<u128> = (0..batch.len() as u128).map(|i| n as u128 * 100 + i).filter(|_| lane != 1).collect();
         let encoded = partitions[lane].encode(Batch {
             events: batch.clone(),
             offsets,
             position: position.clone(),
+            identities: ids.clone(),
+            window: 1000,
             ..Batch::default()
         });
         let receipt = partitions[lane].append(encoded.expect("a batch can be encoded"));
@@ -91,6 +98,7 @@ fn whole(closed: bool) -> Whole {
         if let Some(position) = position {
             positions[lane].insert(position, high_water);
         }
+        identities[lane].extend(ids.into_iter().zip((first..).map(Offset)));
         events[lane].extend((first..).map(Offset).zip(batch));
     }
     let mut reader = buffer.reader().expect("a reader opens");
@@ -111,7 +119,7 @@ fn whole(closed: bool) -> Whole {
     }
     let beside = |suffix: &str| fs::read(format!("{}{suffix}", path.display()));
     let files = ["", "-wal"].into_iter().filter_map(|suffix| Some((suffix, beside(suffix).ok()?))).collect();
-    Whole { files, events, positions, confirmed }
+    Whole { closed, files, events, positions, identities, confirmed }
 }
 
 /// Damages bytes somewhere: a bit, a byte, a run of bytes, a zeroed page.
@@ -152,6 +160,8 @@ struct Look {
     elsewhere: Vec<(Offset, Event)>,
     /// By lane: where the source is told to go on reading.
     positions: Vec<Option<Vec<u8>>>,
+    /// By lane: the identities that are remembered.
+    remembered: Vec<Vec<u128>>,
     /// By lane: the ranges that the ledger says are lost.
     ledger: Vec<Vec<(Offset, Offset)>>,
 }
@@ -166,6 +176,7 @@ fn look(path: &Path) -> Result<Look, OpenError> {
         read: vec![BTreeMap::new(); LANES.len()],
         elsewhere: Vec::new(),
         positions: vec![None; LANES.len()],
+        remembered: vec![Vec::new(); LANES.len()],
         ledger: vec![Vec::new(); LANES.len()],
     };
     if let Err(error) = examine(&buffer, &mut look) {
@@ -187,6 +198,7 @@ fn examine(buffer: &Buffer, look: &mut Look) -> Result<(), Error> {
     for (lane, (stream, name, numbering)) in LANES.into_iter().enumerate() {
         let partition = buffer.partition(stream, name, numbering)?;
         look.positions[lane] = partition.position();
+        look.remembered[lane] = partition.identities()?;
         let subscription = buffer.subscription(SINK, &partition)?;
         let mut after = subscription.checkpoint().map_or(subscription.beginning(), |checkpoint| checkpoint.offset);
         loop {
@@ -262,6 +274,13 @@ fn judge(whole: &Whole, look: &Look, in_wal: bool) -> Result<(), String> {
                 return Err(format!("{:?} has a wrong event at {offset:?}", LANES[lane]));
             }
         }
+        // What is remembered would be left out if it came again.
+        let is_here = |offset: &Offset| *offset <= whole.confirmed[lane] || look.read[lane].contains_key(offset);
+        let known = look.remembered[lane].iter().map(|id| (id, whole.identities[lane].get(id)));
+        let forgotten = |(_, offset): &(&u128, Option<&Offset>)| !offset.is_some_and(is_here);
+        if let Some((id, offset)) = known.clone().find(forgotten).filter(|_| look.damage.is_none()) {
+            return Err(format!("{:?} remembers {id} at {offset:?}, and has no such event", LANES[lane]));
+        }
         // What lies after the stored position is read again from the source.
         let positions = &whole.positions[lane];
         let covered = look.positions[lane].as_ref().and_then(|position| positions.get(position));
@@ -274,12 +293,12 @@ fn judge(whole: &Whole, look: &Look, in_wal: bool) -> Result<(), String> {
         };
         let missing = written.keys().find(is_missing);
         // A WAL ends where its checksums do: what came after is as a power cut would have left it.
-        let is_a_shorter_log =
-            || in_wal && written.keys().skip_while(|offset| !is_missing(offset)).all(|o| is_missing(&o));
-        // Of a lane that is lost itself no ledger can say what it had: the report has to do.
-        let is_reported = is_reported && !look.is_known[lane];
-        if let Some(missing) = missing.filter(|_| !is_reported).filter(|_| look.damage.is_none() && !is_a_shorter_log())
-        {
+        let is_the_rest = written.keys().skip_while(|offset| !is_missing(offset)).all(|offset| is_missing(&offset));
+        let is_a_shorter_log = in_wal && is_the_rest;
+        // Of a lane that is lost itself no ledger can say what it had, nor of the end of one whose row does not say how far
+        // it reached, for the file was not closed: the report has to do.
+        let is_reported = is_reported && (!look.is_known[lane] || is_the_rest && !whole.closed);
+        if let Some(missing) = missing.filter(|_| !is_reported && look.damage.is_none() && !is_a_shorter_log) {
             return Err(format!("{:?}: {missing:?} is missing in silence ({:?})", LANES[lane], look.recovery));
         }
     }

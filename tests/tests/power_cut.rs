@@ -2,10 +2,13 @@
 //!
 //! `FOREBAY_POWER_CUT_SEEDS=100000` makes the full run; `FOREBAY_POWER_CUT_SEED=<n>` repeats one.
 
-use forebay_buffer::Durability;
+use std::{path::Path, sync::Arc};
+
+use forebay_buffer::{Batch, Buffer, Durability, Event, Numbering, Options, StreamLimits, Timestamp};
 use forebay_tests::{
+    clock::StillClock,
     random::Random,
-    vfs::Image,
+    vfs::{Image, PowerCut},
     workload::{Runner, plan, sweep},
 };
 
@@ -60,7 +63,7 @@ fn an_acknowledged_event_survives_a_failed_write_or_sync() {
 
 #[test]
 fn without_a_sync_for_each_commit_acknowledged_events_are_found_lost() {
-    let failures = sweep(Durability::ProcessCrash, SEEDS_TO_FIND_A_LOSS, 1, Runner::random);
+    let failures = sweep(Durability::ProcessCrash, SEEDS_TO_FIND_A_LOSS, 5, Runner::random);
     let found = failures.iter().any(|(_, what)| what.contains("is lost"));
     assert!(found, "NORMAL must lose events, or the suite proves nothing: {}", report(&failures));
 }
@@ -69,4 +72,75 @@ fn without_a_sync_for_each_commit_acknowledged_events_are_found_lost() {
 fn without_any_sync_a_damaged_file_is_found() {
     let failures = sweep(Durability::None, SEEDS_TO_FIND_A_LOSS, 1, Runner::random);
     assert!(!failures.is_empty(), "OFF must damage a file or lose events, or the suite proves nothing");
+}
+
+/// Promise 1, of a position that comes without events: a source keeps in it what it has promised upstream.
+#[test]
+fn a_position_alone_survives_a_power_cut_once_it_is_acknowledged() {
+    let disk = PowerCut::register("forebay-positions");
+    let images = |cut| [Image::Nothing, Image::Everything, Image::Prefix(cut), Image::Subset(cut), Image::Torn(cut)];
+    let run = |durability, cut, image| {
+        disk.wipe();
+        disk.cut_after(cut);
+        let directory = tempfile::tempdir().expect("a directory for temporary files");
+        let (acknowledged, finished) = move_positions(&disk, directory.path(), durability);
+        disk.restart(image);
+        let found = open(&disk, directory.path(), durability).and_then(|buffer| {
+            let found = buffer.partition("line", "0", Numbering::Assigned).map(|partition| partition.position());
+            buffer.close();
+            found.ok()?
+        });
+        assert!(found.as_ref().is_none_or(|found| found[0] < POSITIONS), "{found:?} was never handed over");
+        (found >= acknowledged, finished)
+    };
+    let held = |durability, cut| images(cut).map(|image| run(durability, cut, image));
+    let mut cut = 0;
+    loop {
+        let outcomes = held(Durability::PowerLoss, cut);
+        assert!(outcomes.iter().all(|(held, _)| *held), "cut at operation {cut}");
+        if outcomes.iter().all(|(_, finished)| *finished) {
+            break;
+        }
+        cut += 1;
+        assert!(cut < 10_000, "the run never comes to its end");
+    }
+    let lost = (0..cut).any(|cut| held(Durability::ProcessCrash, cut).iter().any(|(held, _)| !held));
+    assert!(lost, "without a sync for each commit a position must be lost, or the test proves nothing");
+}
+
+/// Positions that are handed over one after the other.
+const POSITIONS: u8 = 6;
+
+fn open(disk: &PowerCut, directory: &Path, durability: Durability) -> Option<Buffer> {
+    let mut options = Options::new(directory.join("buffer.db"), Arc::new(StillClock::default()));
+    (options.durability, options.vfs) = (durability, Some(disk.name().to_owned()));
+    (options.max_bytes, options.min_free_disk) = (Options::MIN_MAX_BYTES, Some(0));
+    let buffer = options.open().ok()?;
+    buffer.declare_stream("line", StreamLimits::default()).ok()?;
+    Some(buffer)
+}
+
+/// Events with the first position, then positions alone, and no power at the end. Returns the last that was acknowledged,
+/// and whether the power lasted until then.
+fn move_positions(disk: &PowerCut, directory: &Path, durability: Durability) -> (Option<Vec<u8>>, bool) {
+    let Some(buffer) = open(disk, directory, durability) else {
+        disk.cut();
+        return (None, false);
+    };
+    let mut acknowledged = None;
+    if let Ok(partition) = buffer.partition("line", "0", Numbering::Assigned) {
+        for n in 0..POSITIONS {
+            let events = if n == 0 { vec![Event::new(Timestamp(1), "first")] } else { Vec::new() };
+            let batch = Batch { events, position: Some(vec![n]), ..Batch::default() };
+            let encoded = partition.encode(batch).expect("a batch can be encoded");
+            if partition.append(encoded).wait().is_err() {
+                break;
+            }
+            acknowledged = Some(vec![n]);
+        }
+    }
+    let finished = !disk.is_cut();
+    disk.cut();
+    buffer.close();
+    (acknowledged, finished)
 }

@@ -99,10 +99,24 @@ impl std::error::Error for IntakeError {}
 
 /// What a source asks of its intake loop. Only `intake.rs` looks inside.
 pub enum IntakeRequest {
-    /// Append a batch.
-    Append {
+    /// Name the partitions of the stream, with their positions.
+    Partitions {
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Vec<PartitionPosition>, IntakeError>>,
+    },
+    /// Something of one partition.
+    Of {
         /// The partition's name.
         partition: String,
+        /// What is asked.
+        request: PartitionRequest,
+    },
+}
+
+/// What a source asks of one partition.
+pub enum PartitionRequest {
+    /// Append a batch.
+    Append {
         /// What to append.
         batch: SourceBatch,
         /// Whether to wait for room, or to say [`IntakeError::Full`] at once.
@@ -110,38 +124,25 @@ pub enum IntakeRequest {
         /// Where the outcome goes.
         reply: oneshot::Sender<Result<Appended, IntakeError>>,
     },
-    /// Open a partition and say where it stands.
+    /// Open it and say where it stands.
     Resume {
-        /// The partition's name.
-        partition: String,
         /// How its offsets come about.
         numbering: Numbering,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Resume, IntakeError>>,
     },
-    /// Name the partitions of the stream, with their positions.
-    Partitions {
-        /// Where the answer goes.
-        reply: oneshot::Sender<Result<Vec<PartitionPosition>, IntakeError>>,
-    },
-    /// Watch how far delivery has confirmed a partition.
+    /// Watch how far delivery has confirmed it.
     Watch {
-        /// The partition's name.
-        partition: String,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<watch::Receiver<Delivered>, IntakeError>>,
     },
-    /// The partition belongs to another owner now: fence its delivery and take the undelivered rest back.
+    /// It belongs to another owner now: fence its delivery and take the undelivered rest back.
     Lost {
-        /// The partition's name.
-        partition: String,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Resume, IntakeError>>,
     },
     /// Count events that came and could not be kept (MQTT QoS 0 under backpressure) in the loss ledger.
     Lose {
-        /// The partition's name.
-        partition: String,
         /// How many.
         events: u64,
         /// Their bytes.
@@ -170,8 +171,7 @@ impl Intake {
     /// Opens `partition` and says where to resume. Must come before the first batch of a shared numbering; with an
     /// assigned one, a first batch opens the partition by itself.
     pub async fn resume(&self, partition: &str, numbering: Numbering) -> Result<Resume, IntakeError> {
-        let partition = partition.to_owned();
-        self.ask(|reply| IntakeRequest::Resume { partition, numbering, reply }).await
+        self.ask_of(partition, |reply| PartitionRequest::Resume { numbering, reply }).await
     }
 
     /// The partitions of the stream that have events or had some, with their positions.
@@ -198,28 +198,38 @@ impl Intake {
 
     /// Follows how far every sink has confirmed `partition`.
     pub async fn delivered(&self, partition: &str) -> Result<watch::Receiver<Delivered>, IntakeError> {
-        let partition = partition.to_owned();
-        self.ask(|reply| IntakeRequest::Watch { partition, reply }).await
+        self.ask_of(partition, |reply| PartitionRequest::Watch { reply }).await
     }
 
     /// Says that another owner has `partition`: its delivery is fenced, what is in flight is awaited, and the
     /// undelivered rest is taken back out of the buffer. The answer says where the partition stands after that.
     pub async fn lost(&self, partition: &str) -> Result<Resume, IntakeError> {
-        let partition = partition.to_owned();
-        self.ask(|reply| IntakeRequest::Lost { partition, reply }).await
+        self.ask_of(partition, |reply| PartitionRequest::Lost { reply }).await
     }
 
     /// Puts events that came and could not be kept into the loss ledger (Promise 6).
     pub async fn lose(&self, partition: &str, events: u64, bytes: u64, reason: &str) -> Result<(), IntakeError> {
-        let (partition, reason) = (partition.to_owned(), reason.to_owned());
-        self.ask(|reply| IntakeRequest::Lose { partition, events, bytes, reason, reply }).await
+        let reason = reason.to_owned();
+        self.ask_of(partition, |reply| PartitionRequest::Lose { events, bytes, reason, reply }).await
     }
 
     async fn append(&self, partition: &str, batch: SourceBatch, wait: bool) -> Result<Receipt, IntakeError> {
         let (reply, receipt) = oneshot::channel();
-        let request = IntakeRequest::Append { partition: partition.to_owned(), batch, wait, reply };
-        self.requests.send(request).await.map_err(|_| closed())?;
+        let request = PartitionRequest::Append { batch, wait, reply };
+        self.requests
+            .send(IntakeRequest::Of { partition: partition.to_owned(), request })
+            .await
+            .map_err(|_| closed())?;
         Ok(Receipt(receipt))
+    }
+
+    async fn ask_of<T>(
+        &self,
+        partition: &str,
+        request: impl FnOnce(oneshot::Sender<Result<T, IntakeError>>) -> PartitionRequest,
+    ) -> Result<T, IntakeError> {
+        let partition = partition.to_owned();
+        self.ask(|reply| IntakeRequest::Of { partition, request: request(reply) }).await
     }
 
     async fn ask<T>(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::group::size_bytes;
-use crate::contract::{INTAKE_QUEUE, IntakeRequest};
+use crate::contract::{INTAKE_QUEUE, PartitionRequest};
 
 /// Bytes of events in flight of one source. A single larger batch passes alone.
 const MAX_BYTES: usize = 4 << 20;
@@ -20,7 +20,7 @@ pub(super) struct Admission {
 
 /// A request, and the room that it takes up until it is answered.
 pub(super) struct Admitted {
-    pub(super) request: IntakeRequest,
+    pub(super) request: PartitionRequest,
     pub(super) permit: Permit,
 }
 
@@ -41,10 +41,10 @@ impl Default for Admission {
 
 impl Admission {
     /// Waits until there is room for `request`.
-    pub(super) async fn admit(&self, request: IntakeRequest) -> Admitted {
+    pub(super) async fn admit(&self, request: PartitionRequest) -> Admitted {
         const OPEN: &str = "these semaphores are never closed";
         let bytes = match &request {
-            IntakeRequest::Append { batch, .. } => size_bytes(batch),
+            PartitionRequest::Append { batch, .. } => size_bytes(batch),
             _ => 0,
         };
         let units = bytes.div_ceil(UNIT_BYTES).min(MAX_BYTES / UNIT_BYTES) as u32;
@@ -66,9 +66,9 @@ mod tests {
     use super::*;
     use crate::contract::SourceBatch;
 
-    fn append(bytes: usize) -> IntakeRequest {
+    fn append(bytes: usize) -> PartitionRequest {
         let batch = SourceBatch { events: vec![Event::new(Timestamp(0), vec![0; bytes])], ..SourceBatch::default() };
-        IntakeRequest::Append { partition: "0".to_owned(), batch, wait: true, reply: oneshot::channel().0 }
+        PartitionRequest::Append { batch, wait: true, reply: oneshot::channel().0 }
     }
 
     async fn is_let_in(admission: &Admission, bytes: usize) -> bool {

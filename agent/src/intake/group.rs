@@ -1,10 +1,12 @@
 //! Batches of one partition that are written together.
 
+use std::collections::HashSet;
+
 use forebay_buffer::{Appended, Batch};
 use tokio::sync::oneshot;
 
-use super::{admission::Permit, answer};
-use crate::contract::{IntakeError, SourceBatch};
+use super::{admission::Permit, answer, memory::Memory};
+use crate::contract::{Identity, IntakeError, SourceBatch};
 
 /// No group is put together that has more bytes: it would not make a commit cheaper.
 const ENOUGH_BYTES: u64 = 256 << 10;
@@ -34,8 +36,14 @@ pub(super) struct Group {
     pub(super) size_bytes: usize,
     /// How many of its events the source could not make anything of.
     pub(super) refused: u64,
+    /// How many were left out, for they are here or on disk already.
+    pub(super) duplicates: u64,
     /// Whether its members wait for room.
     pub(super) wait: bool,
+    /// What each event is known by. [`Batch::identities`] has those that are not left out.
+    identities: Vec<Option<Identity>>,
+    /// What the events that were taken out are known by, and the window of that memory. `None`: there were none.
+    news: Option<(Vec<Identity>, u32)>,
     members: Vec<Member>,
 }
 
@@ -48,8 +56,16 @@ struct Member {
 impl Group {
     /// A group of one.
     pub(super) fn new(first: Waiting) -> Self {
-        let (batch, wait) = (Batch::default(), first.wait);
-        let mut group = Self { batch, size_bytes: 0, refused: 0, wait, members: Vec::new() };
+        let mut group = Self {
+            batch: Batch::default(),
+            size_bytes: 0,
+            refused: 0,
+            duplicates: 0,
+            wait: first.wait,
+            identities: Vec::new(),
+            news: None,
+            members: Vec::new(),
+        };
         group.push(first);
         group
     }
@@ -65,7 +81,15 @@ impl Group {
     pub(super) fn push(&mut self, waiting: Waiting) {
         let Waiting { batch, reply, permit, .. } = waiting;
         self.size_bytes += size_bytes(&batch);
-        let SourceBatch { events, offsets, refused, position, .. } = batch;
+        let SourceBatch { events, offsets, refused, position, mut identities, window } = batch;
+        if !events.is_empty() {
+            self.batch.window = window;
+        }
+        if window == 0 {
+            identities.clear();
+        }
+        identities.resize(events.len(), None);
+        self.identities.extend(identities);
         self.members.push(Member { events: events.len() as u64, reply, _permit: permit });
         self.refused += refused.len() as u64;
         self.batch.events.extend(events);
@@ -74,9 +98,44 @@ impl Group {
         self.batch.position = position.or(self.batch.position.take());
     }
 
-    /// Takes the events out; what is left is who to answer.
+    /// Leaves out every event that `memory` knows, and every one that is here twice.
+    pub(super) fn leave_out_duplicates(&mut self, memory: &mut Memory) {
+        let identities = std::mem::take(&mut self.identities);
+        if identities.iter().all(Option::is_none) {
+            return;
+        }
+        memory.limit(self.batch.window);
+        let offsets = std::mem::take(&mut self.batch.offsets);
+        let events = std::mem::take(&mut self.batch.events);
+        let mut all = events.into_iter().zip(identities).enumerate();
+        let mut met = HashSet::new();
+        for member in &mut self.members {
+            for (index, (event, identity)) in all.by_ref().take(member.events as usize) {
+                if identity.is_some_and(|identity| memory.knows(identity) || !met.insert(identity)) {
+                    self.size_bytes -= event.size_bytes();
+                    self.duplicates += 1;
+                    member.events -= 1;
+                    continue;
+                }
+                self.batch.events.push(event);
+                self.batch.identities.extend(identity);
+                self.batch.offsets.extend(offsets.get(index));
+            }
+        }
+    }
+
+    /// Takes the events out; what is left is who to answer, and what to remember.
     pub(super) fn take_batch(&mut self) -> Batch {
-        std::mem::take(&mut self.batch)
+        let batch = std::mem::take(&mut self.batch);
+        self.news = (!batch.events.is_empty()).then(|| (batch.identities.clone(), batch.window));
+        batch
+    }
+
+    /// Puts what is on disk by now into `memory`.
+    pub(super) fn remember(&mut self, memory: &mut Memory) {
+        if let Some((identities, window)) = self.news.take() {
+            memory.add(&identities, window);
+        }
     }
 
     /// Tells every member that the group is on disk.

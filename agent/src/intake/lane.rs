@@ -10,9 +10,10 @@ use super::{
     admission::Admitted,
     answer, blocking,
     group::{Group, Waiting},
+    memory::Memory,
     pressure::news,
 };
-use crate::contract::{Delivered, INTAKE_QUEUE, IntakeError, IntakeRequest, Resume};
+use crate::contract::{Delivered, INTAKE_QUEUE, IntakeError, PartitionRequest, Resume};
 
 /// Compressing more than this, and waiting for a place in the writer's queue, is left to the blocking threads.
 const INLINE_BYTES: usize = 64 << 10;
@@ -25,6 +26,8 @@ pub(super) struct Lane {
     /// What came up while a group was gathered and could not join it.
     next: Option<Admitted>,
     partition: Option<Partition>,
+    /// What the events of [`Lane::partition`] are known by.
+    memory: Memory,
     /// How often the source has said that the partition is lost, as soon as it says so.
     losses: watch::Receiver<u64>,
     losses_done: u64,
@@ -40,7 +43,7 @@ pub(super) struct LaneHandle {
 
 impl LaneHandle {
     pub(super) async fn send(&self, admitted: Admitted) {
-        if let IntakeRequest::Lost { .. } = admitted.request {
+        if let PartitionRequest::Lost { .. } = admitted.request {
             self.losses.send_modify(|losses| *losses += 1);
         }
         // A lane ends only when its handle is gone, unless it panicked: then the dropped reply says "closed".
@@ -52,7 +55,8 @@ impl Lane {
     pub(super) fn new(shared: Arc<Shared>, name: String) -> (Self, LaneHandle) {
         let (handle, queue) = mpsc::channel(INTAKE_QUEUE);
         let (losses_handle, losses) = watch::channel(0);
-        let lane = Self { shared, name, queue, next: None, partition: None, losses, losses_done: 0, closed: None };
+        let (partition, memory) = (None, Memory::default());
+        let lane = Self { shared, name, queue, next: None, partition, memory, losses, losses_done: 0, closed: None };
         (lane, LaneHandle { queue: handle, losses: losses_handle })
     }
 
@@ -65,19 +69,18 @@ impl Lane {
             };
             let Some(Admitted { request, permit }) = next else { return };
             match request {
-                IntakeRequest::Append { batch, wait, reply, .. } => {
+                PartitionRequest::Append { batch, wait, reply, .. } => {
                     let group = self.gather(Waiting { batch, wait, reply, permit });
                     self.write(group).await;
                 }
-                IntakeRequest::Resume { numbering, reply, .. } => answer(reply, self.resume(numbering).await),
-                IntakeRequest::Lost { reply, .. } => {
+                PartitionRequest::Resume { numbering, reply, .. } => answer(reply, self.resume(numbering).await),
+                PartitionRequest::Lost { reply, .. } => {
                     let outcome = self.lose_ownership().await;
                     self.losses_done += 1;
                     answer(reply, outcome);
                 }
-                IntakeRequest::Watch { reply, .. } => answer(reply, self.watch().await),
-                IntakeRequest::Partitions { .. } => unreachable!("it is answered without a lane"),
-                IntakeRequest::Lose { events, bytes, reason, reply, .. } => {
+                PartitionRequest::Watch { reply, .. } => answer(reply, self.watch().await),
+                PartitionRequest::Lose { events, bytes, reason, reply, .. } => {
                     answer(reply, self.record_loss(events, bytes, &reason).await);
                 }
             }
@@ -89,7 +92,7 @@ impl Lane {
         let mut group = Group::new(first);
         while let Ok(Admitted { request, permit }) = self.queue.try_recv() {
             match request {
-                IntakeRequest::Append { batch, wait, reply, .. }
+                PartitionRequest::Append { batch, wait, reply, .. }
                     if group.can_take(&batch, wait, self.shared.max_bytes) =>
                 {
                     group.push(Waiting { batch, wait, reply, permit });
@@ -115,9 +118,13 @@ impl Lane {
             let room = shared.buffer.room_made();
             match self.attempt(&mut group, encoded.take()).await {
                 Ok(appended) => {
+                    if appended.dropped == 0 {
+                        group.remember(&mut self.memory);
+                    }
                     shared.progress.count(appended.events, group.size_bytes as u64);
                     count(&shared.progress.refused, group.refused);
                     count(&shared.progress.dropped, appended.dropped);
+                    count(&shared.progress.duplicates, group.duplicates);
                     return group.acknowledge(appended);
                 }
                 Err(Attempt::Full(back)) => {
@@ -161,6 +168,9 @@ impl Lane {
 
     async fn attempt(&mut self, group: &mut Group, encoded: Option<Encoded>) -> Result<Appended, Attempt> {
         let partition = self.open(Numbering::Assigned).await?;
+        if encoded.is_none() {
+            group.leave_out_duplicates(&mut self.memory);
+        }
         let queued = match encoded {
             None if group.size_bytes < INLINE_BYTES => partition.append(partition.encode(group.take_batch())?),
             Some(encoded) if group.size_bytes < INLINE_BYTES => partition.append(encoded),
@@ -183,8 +193,13 @@ impl Lane {
             return Ok(partition.clone());
         }
         let (buffer, stream, name) = (self.shared.buffer.clone(), self.shared.stream.clone(), self.name.clone());
-        let partition = blocking(move || buffer.partition(&stream, &name, numbering)).await?;
-        Ok(self.partition.insert(partition).clone())
+        let opened = blocking(move || recall(buffer.partition(&stream, &name, numbering)?)).await?;
+        Ok(self.take_up(opened))
+    }
+
+    fn take_up(&mut self, (partition, memory): (Partition, Memory)) -> Partition {
+        self.memory = memory;
+        self.partition.insert(partition).clone()
     }
 
     async fn resume(&mut self, numbering: Numbering) -> Result<Resume, IntakeError> {
@@ -227,11 +242,12 @@ impl Lane {
         shared.fences.close(&shared.stream, &self.name).await;
         let taken = blocking({
             let partition = partition.clone();
-            move || partition.take_back()
+            move || Ok((partition.take_back()?, recall(partition)?))
         });
         let outcome = taken.await;
         shared.fences.open(&shared.stream, &self.name);
-        let events = outcome.map_err(|error| self.explain(error))?;
+        let (events, opened) = outcome.map_err(|error| self.explain(error))?;
+        self.take_up(opened);
         log::info!("{} ({}): lost to another owner; {events} events taken back", shared.progress.subject(), self.name);
         Ok(standing(&partition))
     }
@@ -240,8 +256,13 @@ impl Lane {
     async fn existing(&mut self) -> Result<Option<Partition>, Error> {
         if self.partition.is_none() {
             let (buffer, stream) = (self.shared.buffer.clone(), self.shared.stream.clone());
-            let all = blocking(move || buffer.partitions(&stream)).await?;
-            self.partition = all.into_iter().find(|p| p.name() == self.name && p.for_sink().is_none());
+            let name = self.name.clone();
+            let opened = blocking(move || {
+                let all = buffer.partitions(&stream)?;
+                let own = all.into_iter().find(|p| p.name() == name && p.for_sink().is_none());
+                own.map(recall).transpose()
+            });
+            opened.await?.map(|opened| self.take_up(opened));
         }
         Ok(self.partition.clone())
     }
@@ -289,6 +310,12 @@ fn refused(error: Error) -> IntakeError {
         Error::TooLarge(why) => IntakeError::TooLarge(why),
         error => IntakeError::Closed(error.to_string()),
     }
+}
+
+/// A partition with what it remembers. Blocking.
+fn recall(partition: Partition) -> Result<(Partition, Memory), Error> {
+    let memory = Memory::of(partition.identities()?);
+    Ok((partition, memory))
 }
 
 fn standing(partition: &Partition) -> Resume {

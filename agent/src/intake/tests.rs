@@ -4,6 +4,8 @@ use bytes::Bytes;
 use forebay_buffer::{Event, Inspector, Numbering, Offset, Options, Peeked, Start, StreamLimits, Timestamp, WhenFull};
 use tokio::task::JoinHandle;
 
+mod duplicates;
+
 use super::*;
 use crate::{
     clock::ManualClock,
@@ -32,7 +34,11 @@ impl Rig {
     }
 
     fn with(limits: StreamLimits) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        Self::on(tempfile::tempdir().expect("a temporary directory"), limits)
+    }
+
+    /// On the buffer that is in `directory`, if one is.
+    fn on(directory: tempfile::TempDir, limits: StreamLimits) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000_000)));
         let buffer = Options::new(directory.path().join("buffer.db"), clock).open().expect("the directory is writable");
         buffer.declare_stream(STREAM, limits).expect("a new buffer takes a stream");

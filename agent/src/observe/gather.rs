@@ -183,6 +183,7 @@ fn counters(progress: &Progress) -> Counters {
         errors: progress.errors.load(Relaxed),
         refused: progress.refused.load(Relaxed),
         dropped: progress.dropped.load(Relaxed),
+        duplicates: progress.duplicates.load(Relaxed),
     }
 }
 

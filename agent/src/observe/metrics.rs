@@ -85,12 +85,13 @@ fn buffer(report: &Report, out: &mut Output<'_, '_>) -> fmt::Result {
 type CounterOf = (&'static str, &'static str, Option<Unit>, fn(&Counters) -> u64);
 
 fn counters(report: &Report, out: &mut Output<'_, '_>) -> fmt::Result {
-    let of_sources: [CounterOf; 5] = [
+    let of_sources: [CounterOf; 6] = [
         ("source_events", "Events taken in durably", None, |counters| counters.events),
         ("source", "Bytes of events taken in durably", Some(Unit::Bytes), |counters| counters.bytes),
         ("source_errors", "Errors met, and requests refused", None, |counters| counters.errors),
         ("source_refused_events", "Events that became dead letters at intake", None, |counters| counters.refused),
         ("source_dropped_events", "Events that a policy dropped at intake", None, |counters| counters.dropped),
+        ("source_duplicates", "Events left out, for they had come before", None, |counters| counters.duplicates),
     ];
     for (name, help, unit, value) in of_sources {
         let rows = report.sources.iter();

@@ -74,6 +74,9 @@ fn source(source: &SourceReport, page: &mut String) -> fmt::Result {
     heading(page, &source.name, source.kind.as_deref(), source.condition.as_ref())?;
     if let Some(counters) = &source.counters {
         write!(page, "{} events in ({})", Count(counters.events), Bytes(counters.bytes))?;
+        if counters.duplicates > 0 {
+            write!(page, ", {} duplicates left out", Count(counters.duplicates))?;
+        }
         if counters.errors + counters.refused > 0 {
             write!(page, ", {} errors, {} refused", Count(counters.errors), Count(counters.refused))?;
         }

@@ -248,6 +248,8 @@ pub struct Counters {
     pub refused: u64,
     /// Events that a policy dropped before they were stored.
     pub dropped: u64,
+    /// Events left out at intake, for they had come before.
+    pub duplicates: u64,
 }
 
 /// Something to look at.

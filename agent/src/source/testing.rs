@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::{
     clock::ManualClock,
-    contract::{Intake, IntakeError, IntakeRequest, Resume, SourceBatch},
+    contract::{Intake, IntakeError, IntakeRequest, PartitionRequest, Resume, SourceBatch},
 };
 
 /// A clock for tests that do not look at it.
@@ -179,9 +179,10 @@ impl FakeIntake {
 
     async fn serve(self, mut requests: mpsc::Receiver<IntakeRequest>) {
         while let Some(request) = requests.recv().await {
+            let IntakeRequest::Of { partition, request } = request else { panic!("no local source asks for this") };
             match request {
-                IntakeRequest::Append { partition, batch, reply, .. } => self.append(partition, batch, reply),
-                IntakeRequest::Resume { partition, reply, .. } => {
+                PartitionRequest::Append { batch, reply, .. } => self.append(partition, batch, reply),
+                PartitionRequest::Resume { reply, .. } => {
                     let position = self.seen().position(&partition);
                     let _ = reply.send(Ok(Resume { high_water: Offset::BEFORE_ALL, position }));
                 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use forebay_buffer::{Loss, Numbering, Offset, ReadLimits, Recovery};
 
 use super::{
-    oracle::{Oracle, SINKS, Serial},
+    oracle::{Oracle, SINKS, Serial, WINDOW},
     rig::{Opened, Rig, Stop, start_of},
 };
 
@@ -27,6 +27,7 @@ pub(super) fn judge(rig: &Rig, opened: &mut Opened, oracle: &mut Oracle) -> Resu
                 .map_err(|stop| stop.at(&format!("sink {}, {}", SINKS[sink], oracle.lanes[lane].name())))?;
         }
         judge_partition(opened, oracle, lane)?;
+        judge_memory(rig, opened, oracle, lane)?;
     }
     judge_dead_letters(rig, opened, oracle)?;
     let found = inspector.check().map_err(|error| rig.stop("check the file", error))?;
@@ -188,6 +189,18 @@ fn judge_partition(opened: &Opened, oracle: &Oracle, lane: usize) -> Result<(), 
     if partition.position() != position {
         let found = partition.position();
         return Err(format!("{}: the position is {found:?} instead of {position:?}", known.name()).into());
+    }
+    Ok(())
+}
+
+/// What is remembered is on disk with its events: the last of them, as many as the window takes.
+fn judge_memory(rig: &Rig, opened: &Opened, oracle: &Oracle, lane: usize) -> Result<(), Stop> {
+    let (partition, known) = (&opened.partitions[lane], &oracle.lanes[lane]);
+    let found = partition.identities().map_err(|error| rig.stop("read identities", error))?;
+    let all: Vec<u128> = known.serials().map(u128::from).collect();
+    let enough = if known.remembers { all.len().min(WINDOW) } else { 0 };
+    if !all.ends_with(&found) || found.len() < enough || (!known.remembers && !found.is_empty()) {
+        return Err(format!("{}: {found:?} are remembered of {all:?}", known.name()).into());
     }
     Ok(())
 }

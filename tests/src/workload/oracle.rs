@@ -15,6 +15,9 @@ pub(super) const HUB: &str = "hub";
 /// The stream that drops its oldest events.
 pub(super) const RING: &str = "ring";
 
+/// Events that a partition of [`LINE`] knows again; each is known by its serial.
+pub(super) const WINDOW: usize = 20;
+
 /// The sinks; each takes every stream.
 pub(super) const SINKS: [&str; 2] = ["lake", "panel"];
 
@@ -49,6 +52,8 @@ pub(super) struct Lane {
     /// Where each event stands, once that is known.
     pub(super) offsets: BTreeMap<Serial, Offset>,
     pub(super) next_shared: i64,
+    /// Whether the last [`WINDOW`] of its events are known again.
+    pub(super) remembers: bool,
 }
 
 /// What was appended at once.
@@ -150,6 +155,12 @@ impl Oracle {
             offsets,
             refused: events(&refused).into_iter().map(|event| refusal(event, "intake")).collect(),
             position: position.clone(),
+            identities: if lane.remembers {
+                serials.iter().map(|serial| u128::from(*serial)).collect()
+            } else {
+                Vec::new()
+            },
+            window: if lane.remembers { WINDOW as u32 } else { 0 },
         };
         let number = serials[0];
         self.lanes[append.lane].batches.push(Batch { serials, refused, position, acknowledged: false });
@@ -224,6 +235,7 @@ impl Lane {
             batches: Vec::new(),
             offsets: BTreeMap::new(),
             next_shared: 0,
+            remembers: stream == LINE && only.is_none(),
         }
     }
 

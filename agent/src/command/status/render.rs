@@ -79,7 +79,14 @@ fn sources(report: &Report, history: &History) -> String {
             age(oldest),
         ]);
     }
-    table.draw()
+    let mut text = table.draw();
+    for source in &report.sources {
+        let duplicates = source.counters.map_or(0, |counters| counters.duplicates);
+        if duplicates > 0 {
+            text += &format!("{}: {} duplicates left out\n", source.name, units::count(duplicates));
+        }
+    }
+    text
 }
 
 fn sinks(report: &Report, history: &History) -> String {
@@ -162,7 +169,7 @@ pub(super) mod tests {
 
     /// A host source, and a file sink that waits.
     pub(in crate::command::status) fn report() -> Report {
-        let counters = Some(Counters { events: 1_234_567, ..Counters::default() });
+        let counters = Some(Counters { events: 1_234_567, duplicates: 89, ..Counters::default() });
         let condition = |state, reason: Option<&str>| {
             Some(ConditionReport { state, reason: reason.map(str::to_owned), for_seconds: 7_500 })
         };
@@ -245,7 +252,15 @@ pub(super) mod tests {
     fn a_report_fits_80_columns_and_names_what_is_wrong() {
         let text = render(&report(), &History::default());
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        for part in ["gw-0042, running for 3 d 3 h", "12,345", "waiting", "drop-oldest", "2 h 5 min", "-> make room"] {
+        for part in [
+            "gw-0042, running for 3 d 3 h",
+            "12,345",
+            "89 duplicates",
+            "waiting",
+            "drop-oldest",
+            "2 h 5 min",
+            "-> make room",
+        ] {
             assert!(text.contains(part), "{part} is missing:\n{text}");
         }
     }

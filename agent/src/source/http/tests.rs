@@ -10,7 +10,7 @@ use std::io::Write;
 use forebay_buffer::{TimeQuality, Timestamp, Value};
 
 use super::*;
-use crate::contract::{IntakeError, IntakeRequest};
+use crate::contract::{IntakeError, IntakeRequest, PartitionRequest};
 use rig::{Rig, TIME, appended, post, settings};
 
 fn bodies(rig: &Rig) -> Vec<Vec<String>> {
@@ -54,7 +54,9 @@ async fn the_answer_comes_after_the_receipt() {
     let (rig, mut requests) = Rig::held(settings()).await;
     let mut client = rig.connect().await;
     client.write(post("application/json", "1")).await;
-    let Some(IntakeRequest::Append { reply, .. }) = requests.recv().await else { panic!("no batch came") };
+    let Some(IntakeRequest::Of { request: PartitionRequest::Append { reply, .. }, .. }) = requests.recv().await else {
+        panic!("no batch came")
+    };
     assert!(client.is_silent().await);
     reply.send(Ok(appended(1))).unwrap();
     assert_eq!(client.read().await.status, 202);
@@ -68,7 +70,11 @@ async fn what_the_intake_does_not_take_is_not_acknowledged() {
         [(IntakeError::Full, 429), (IntakeError::Fenced, 503), (IntakeError::Closed("disk gone".to_owned()), 503)]
     {
         client.write(post("application/json", "1")).await;
-        let Some(IntakeRequest::Append { reply, wait, .. }) = requests.recv().await else { panic!("no batch came") };
+        let Some(IntakeRequest::Of { request: PartitionRequest::Append { reply, wait, .. }, .. }) =
+            requests.recv().await
+        else {
+            panic!("no batch came")
+        };
         assert!(!wait, "a producer can be told to come again");
         reply.send(Err(error)).unwrap();
         let answer = client.read().await;
@@ -178,7 +184,9 @@ async fn a_request_that_is_on_its_way_is_answered_before_the_end() {
     let mut client = rig.connect().await;
     let mut idle = rig.connect().await;
     client.write(post("application/json", "1")).await;
-    let Some(IntakeRequest::Append { reply, .. }) = requests.recv().await else { panic!("no batch came") };
+    let Some(IntakeRequest::Of { request: PartitionRequest::Append { reply, .. }, .. }) = requests.recv().await else {
+        panic!("no batch came")
+    };
     rig.stop();
     assert!(idle.is_closed().await, "an idle connection holds nothing up");
     reply.send(Ok(appended(1))).unwrap();

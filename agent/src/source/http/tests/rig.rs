@@ -16,7 +16,7 @@ use tokio::{
 
 use super::super::{Http, Patience, Settings};
 use crate::{
-    contract::{Intake, IntakeRequest, Shutdown, Source, SourceBatch, SourceError},
+    contract::{Intake, IntakeRequest, PartitionRequest, Shutdown, Source, SourceBatch, SourceError},
     http::Limits,
     progress::Progress,
 };
@@ -75,7 +75,8 @@ impl Rig {
         let batches = Arc::clone(&rig.batches);
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
-                let IntakeRequest::Append { batch, reply, partition, .. } = request else {
+                let IntakeRequest::Of { partition, request: PartitionRequest::Append { batch, reply, .. } } = request
+                else {
                     panic!("this source only appends")
                 };
                 assert_eq!(partition, "0");
