@@ -73,6 +73,9 @@ pub enum SourceKind {
     Tail(source::tail::Settings),
     /// Events by POST.
     Http(source::http::Settings),
+    /// Messages from an MQTT broker.
+    #[cfg(feature = "mqtt")]
+    Mqtt(Box<source::mqtt::Settings>),
     /// This machine's own load.
     Host(source::host::Settings),
 }

@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod fence;
 pub mod http;
 pub mod intake;
+pub mod json_path;
 pub mod observe;
 pub mod progress;
 pub mod retry;

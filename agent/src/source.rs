@@ -7,6 +7,8 @@ mod batch;
 pub mod host;
 pub mod http;
 pub mod lines;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
 pub mod stdin;
 pub mod tail;
 #[cfg(test)]

@@ -231,6 +231,8 @@ impl Plant {
             self.sources.entry(name.clone()).or_insert_with(|| {
                 let progress = Progress::new(format!("source {name}"));
                 let unit = SourceUnit {
+                    #[cfg(feature = "mqtt")]
+                    agent_id: self.config.agent.id.clone(),
                     name: name.clone(),
                     config: config.clone(),
                     buffer: self.buffer.clone(),

@@ -15,6 +15,9 @@ use crate::{
     source::{host::Host, http::Http, stdin::Stdin, tail::Tail},
 };
 
+#[cfg(feature = "mqtt")]
+use crate::source::mqtt::Mqtt;
+
 /// How long a source may take to stop after its intake failed.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -23,6 +26,8 @@ const RAN_WELL: Duration = Duration::from_secs(60);
 
 /// What a source's unit is made of.
 pub(super) struct SourceUnit {
+    #[cfg(feature = "mqtt")]
+    pub(super) agent_id: String,
     pub(super) name: String,
     pub(super) config: SourceConfig,
     pub(super) buffer: Buffer,
@@ -130,6 +135,10 @@ impl SourceUnit {
             SourceKind::Stdin(settings) => Box::new(Stdin::new(settings, clock, progress)),
             SourceKind::Tail(settings) => Box::new(Tail::new(settings, clock, progress)),
             SourceKind::Http(settings) => Box::new(Http::new(settings, clock, progress)),
+            #[cfg(feature = "mqtt")]
+            SourceKind::Mqtt(settings) => {
+                Box::new(Mqtt::new(*settings, self.agent_id.clone(), self.name.clone(), clock, progress))
+            }
             SourceKind::Host(settings) => Box::new(Host::new(settings, clock, progress)),
         }
     }
@@ -141,6 +150,8 @@ pub(super) fn kind(kind: &SourceKind) -> (&'static str, Option<PathBuf>) {
         SourceKind::Stdin(_) => ("stdin", None),
         SourceKind::Tail(_) => ("tail", None),
         SourceKind::Http(settings) => ("http", settings.tls.as_ref().map(|tls| tls.certificate_file.clone())),
+        #[cfg(feature = "mqtt")]
+        SourceKind::Mqtt(settings) => ("mqtt", settings.tls.certificate_file.clone()),
         SourceKind::Host(_) => ("host", None),
     }
 }

@@ -1,10 +1,14 @@
 //! The kinds of values that keys have. Each says what is expected, and reads it.
 
 mod list;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 mod number;
 mod text;
 
 pub(super) use list::{Choices, Exclusions, Globs, Names};
+#[cfg(feature = "mqtt")]
+pub(super) use mqtt::{BrokerUrl, MessageIdentifier, MessageKey, MqttText, Topic, TopicFilters};
 pub(super) use number::{Count, Rate, Size, Time};
 pub(super) use text::{Address, Choice, FilePath, Loopback, Name, SecretText, UrlPath};
 

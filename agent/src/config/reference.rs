@@ -11,7 +11,7 @@ use super::{
 
 /// Every table of the top level, in the order of the reference.
 fn schemas() -> impl Iterator<Item = &'static Schema> {
-    [&AGENT, &BUFFER, &OBSERVE].into_iter().chain(sources::SCHEMAS).chain(sinks::SCHEMAS)
+    [&AGENT, &BUFFER, &OBSERVE].into_iter().chain(sources::SCHEMAS.iter().copied()).chain(sinks::SCHEMAS)
 }
 
 /// Whether any table has a key of this name.

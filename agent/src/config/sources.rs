@@ -2,6 +2,8 @@
 
 mod host;
 mod http;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 mod stdin;
 mod tail;
 
@@ -28,12 +30,21 @@ pub(super) struct Source {
 enum Type {
     Host,
     Http,
+    Mqtt,
     Stdin,
     Tail,
 }
 
 /// The tables of all types, as the reference shows them.
-pub(super) static SCHEMAS: [&Schema; 5] = [&COMMON, &host::HOST, &http::HTTP, &stdin::STDIN, &tail::TAIL];
+pub(super) static SCHEMAS: &[&Schema] = &[
+    &COMMON,
+    &host::HOST,
+    &http::HTTP,
+    #[cfg(feature = "mqtt")]
+    &mqtt::MQTT,
+    &stdin::STDIN,
+    &tail::TAIL,
+];
 
 static COMMON: Schema = Schema {
     name: "sources.NAME",
@@ -47,7 +58,13 @@ static TYPE: Key<Choice<Type>> = Key::required(
     "type",
     Choice {
         what: "type of source",
-        of: &[("host", Type::Host), ("http", Type::Http), ("stdin", Type::Stdin), ("tail", Type::Tail)],
+        of: &[
+            ("host", Type::Host),
+            ("http", Type::Http),
+            ("mqtt", Type::Mqtt),
+            ("stdin", Type::Stdin),
+            ("tail", Type::Tail),
+        ],
     },
     "What kind of source it is.",
 );
@@ -83,6 +100,17 @@ pub(super) fn read(
     let schema = match kind {
         Type::Host => &host::HOST,
         Type::Http => &http::HTTP,
+        #[cfg(feature = "mqtt")]
+        Type::Mqtt => &mqtt::MQTT,
+        #[cfg(not(feature = "mqtt"))]
+        Type::Mqtt => {
+            let mut section = Section::peek(reader, &path, entry.key, table, &COMMON);
+            return Err(section.error(
+                TYPE.name,
+                "is a type that this build lacks",
+                "install one with the feature mqtt",
+            ));
+        }
         Type::Stdin => &stdin::STDIN,
         Type::Tail => &tail::TAIL,
     };
@@ -92,6 +120,10 @@ pub(super) fn read(
     let kind = match kind {
         Type::Host => host::read(&mut section).map(SourceKind::Host),
         Type::Http => http::read(&mut section, max_event_bytes).map(SourceKind::Http),
+        #[cfg(feature = "mqtt")]
+        Type::Mqtt => mqtt::read(&mut section, max_event_bytes).map(|settings| SourceKind::Mqtt(Box::new(settings))),
+        #[cfg(not(feature = "mqtt"))]
+        Type::Mqtt => unreachable!("it has no schema, and is refused above"),
         Type::Stdin => stdin::read(&mut section, max_event_bytes).map(SourceKind::Stdin),
         Type::Tail => tail::read(&mut section, max_event_bytes).map(SourceKind::Tail),
     };

@@ -79,7 +79,7 @@ impl LineBatch {
 }
 
 /// JSON is UTF-8 (RFC 8259, section 8.1), which skipping a value alone does not look at.
-fn check_json(line: &[u8]) -> Result<(), String> {
+pub(super) fn check_json(line: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(line).map_err(|error| error.to_string())?;
     serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|error| error.to_string())
 }
