@@ -3,18 +3,16 @@
 
 say() { printf '%s\n' "$*" >&2; }
 
+may_be_root() { [ "$(id -u)" -eq 0 ] || { command -v sudo && sudo -n true; } >/dev/null 2>&1; }
+
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
 # Installs packages, as root or by sudo without a question. Says nothing where it cannot: the caller knows what for.
 install_packages() {
-    local root=()
-    command -v apt-get >/dev/null || return 1
-    if [ "$(id -u)" -ne 0 ]; then
-        { command -v sudo && sudo -n true; } >/dev/null 2>&1 || return 1
-        root=(sudo -n)
-    fi
+    command -v apt-get >/dev/null && may_be_root || return 1
+    local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@")
     say "installing $*"
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1 ||
-        { "${root[@]}" apt-get update -qq >/dev/null &&
-            "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
+    as_root "${install[@]}" >/dev/null 2>&1 || { as_root apt-get update -qq >/dev/null && as_root "${install[@]}" >/dev/null; }
 }
 
 compiles_c() { echo 'int main(void) { return 0; }' | "${CC:-cc}" -include stdio.h -x c - -o /dev/null 2>/dev/null; }
@@ -60,3 +58,35 @@ need_rust() {
         return 1
     }
 }
+
+# Installs the package $1 of a server whose service has the same name. The tests want its programs only: its service is
+# neither started nor left to be started at the next boot.
+install_server() (
+    policy=/usr/sbin/policy-rc.d
+    may_be_root || exit 1
+    if [ ! -e "$policy" ]; then
+        trap 'as_root rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null && as_root chmod 755 "$policy"
+    fi
+    install_packages "$1" || exit 1
+    ! command -v systemctl >/dev/null || as_root systemctl disable --quiet "$1" 2>/dev/null || true
+)
+
+# Whether the program $1 is in PATH or where servers are: root's directories, which are not in everyone's PATH.
+has_program() { PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null; }
+
+has_postgres() { has_program initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; }
+has_mosquitto() { has_program mosquitto && has_program mosquitto_passwd; }
+has_pgbouncer() { has_program pgbouncer; }
+
+# need_server NAME PACKAGE CHECK
+need_server() {
+    "$3" || { install_server "$2" && "$3"; } || {
+        say "$1 is missing, which the tests start, and cannot be installed from here: as root, run 'apt-get install $2'."
+        return 1
+    }
+}
+
+need_postgres() { need_server Postgres postgresql has_postgres; }
+need_mosquitto() { need_server Mosquitto mosquitto has_mosquitto; }
+need_pgbouncer() { need_server PgBouncer pgbouncer has_pgbouncer; }

@@ -5,6 +5,7 @@
 //! new opening can.
 
 mod changes;
+mod control;
 mod error;
 mod failures;
 mod observers;
@@ -23,7 +24,7 @@ use std::{sync::Arc, time::Instant};
 use forebay_buffer::clock::Clock;
 use tokio::sync::mpsc;
 
-pub(crate) use self::sink_unit::build as build_sink;
+pub(crate) use self::{control::build as build_control, sink_unit::build as build_sink};
 pub use self::{
     error::{AgentError, Kind},
     opening::options,

@@ -12,6 +12,7 @@ mod peek;
 mod remote;
 mod run;
 mod setting;
+mod setup;
 mod status;
 mod table;
 mod units;
@@ -37,6 +38,7 @@ fn dispatch(arguments: Arguments) -> Outcome {
     match arguments.command {
         Command::Run(_) => run::run(setting),
         Command::Check(options) => check::run(&setting, &options),
+        Command::Setup(options) => setup::run(&setting, &options),
         Command::Status(options) => status::run(&setting, &options),
         Command::Peek(options) => peek::run(&setting, &options),
         Command::DeadLetter(options) => dead_letter::run(&setting, options.action),

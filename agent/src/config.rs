@@ -10,6 +10,7 @@ mod agent;
 mod assemble;
 mod buffer;
 mod check;
+mod control;
 mod document;
 mod environment;
 mod files;
@@ -23,15 +24,23 @@ mod secrets;
 mod sinks;
 mod sources;
 mod substitute;
+mod target;
 mod units;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path};
 
 use forebay_buffer::{Start, StreamLimits};
 
+#[cfg(feature = "postgres")]
+pub(crate) use self::control::is_same_database;
 use self::files::{Files, SourceFile, Unreadable};
 pub use self::{
-    agent::AgentSettings, buffer::BufferSettings, environment::Environment, reference::reference, report::Diagnostic,
+    agent::AgentSettings,
+    buffer::BufferSettings,
+    control::{ControlBackend, ControlConfig, RowKeeper},
+    environment::Environment,
+    reference::reference,
+    report::Diagnostic,
 };
 use crate::{sink, source};
 
@@ -45,6 +54,8 @@ pub struct Config {
     pub agent: AgentSettings,
     /// The events on disk.
     pub buffer: BufferSettings,
+    /// The control table.
+    pub control: ControlConfig,
     /// Where metrics, health and status are. `None`: nowhere.
     pub observe: Option<SocketAddr>,
     /// Where events come from, by name. At least one.
@@ -100,6 +111,9 @@ pub struct SinkConfig {
 pub enum SinkKind {
     /// Files of lines.
     File(sink::file::Settings),
+    /// Rows in a table of Postgres.
+    #[cfg(feature = "postgres")]
+    Postgres(Box<sink::postgres::Settings>),
     /// Lines on standard output.
     Stdout(sink::stdout::Settings),
 }

@@ -6,11 +6,13 @@
 //! 1. [`lane`]: pass the partition's fence, run a session, and wait out what ended it.
 //! 2. [`session`]: ask the destination what it has, and [`decide`] where to resume; then read a batch, deliver it, record
 //!    what was refused, confirm what has arrived, and again.
+//!    [`control`]: hears of what was confirmed, and writes the control table, where the sink does not.
 //! 3. [`window`]: what is in flight. Its leases keep the buffer from dropping, or from counting as lost, an event whose
 //!    outcome is not known.
 //!
 //! Nothing here knows what a destination is; nothing in a sink knows how to retry, and where checkpoints are kept.
 
+mod control;
 mod decide;
 mod feed;
 mod lane;
@@ -24,9 +26,11 @@ use std::{
 };
 
 use forebay_buffer::{Buffer, Error, Partition};
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
+pub use self::control::ControlTable;
 use self::{
+    control::{Board, Keeper},
     feed::{Feed, blocking},
     lane::LaneTask,
     pace::Pace,
@@ -55,6 +59,8 @@ pub struct Delivery {
     pub streams: Vec<String>,
     /// What a stream was called before, for those that the config says were renamed.
     pub renamed_from: BTreeMap<String, String>,
+    /// The control table, where delivery is to write the sink's rows of it.
+    pub control: Option<ControlTable>,
     /// At most so many bytes of events a second, over all partitions.
     pub max_bytes_per_second: Option<u64>,
     /// Where health and metrics look.
@@ -73,6 +79,8 @@ impl Delivery {
         let pace = self.max_bytes_per_second.map(Pace::new);
         limits.max_bytes = pace.as_ref().map_or(limits.max_bytes, |pace| limits.max_bytes.min(pace.piece_bytes()));
         let Some(feed) = self.insist(&mut shutdown, || self.feed(limits)).await? else { return Ok(()) };
+        let board = self.control.clone().map(Board::new);
+        let (keeping, keeper) = self.keep(board.as_ref());
         let mut lanes = JoinSet::new();
         let mut known = HashSet::new();
         loop {
@@ -82,7 +90,7 @@ impl Delivery {
             for partition in partitions {
                 let id = Arc::new(self.id(&partition));
                 if known.insert(Arc::clone(&id)) {
-                    lanes.spawn(self.lane(id, partition, &feed, pace.clone()).run(shutdown.clone()));
+                    lanes.spawn(self.lane(id, partition, &feed, &pace, &board).run(shutdown.clone()));
                 }
             }
             tokio::select! {
@@ -94,7 +102,21 @@ impl Delivery {
         while let Some(ended) = lanes.join_next().await {
             finished(ended)?;
         }
+        // No lane has anything more to say.
+        keeping.send_replace(true);
+        keeper.join_all().await;
         Ok(())
+    }
+
+    /// Starts what writes the control table, if anything is to, and says how to let it write a last time and end.
+    fn keep(&self, board: Option<&Board>) -> (watch::Sender<bool>, JoinSet<()>) {
+        let (switch, shutdown) = Shutdown::new();
+        // It ends with this set, wherever that is dropped.
+        let mut keeper = JoinSet::new();
+        if let Some(board) = board {
+            keeper.spawn(Keeper::new(board.clone(), Arc::clone(&self.progress)).run(shutdown));
+        }
+        (switch, keeper)
     }
 
     /// Asks the buffer until it answers. `None`: it is time to stop.
@@ -155,7 +177,14 @@ impl Delivery {
         }
     }
 
-    fn lane(&self, id: Arc<PartitionId>, partition: Partition, feed: &Feed, pace: Option<Pace>) -> LaneTask {
+    fn lane(
+        &self,
+        id: Arc<PartitionId>,
+        partition: Partition,
+        feed: &Feed,
+        pace: &Option<Pace>,
+        board: &Option<Board>,
+    ) -> LaneTask {
         LaneTask {
             label: id.to_string(),
             id,
@@ -164,7 +193,8 @@ impl Delivery {
             buffer: self.buffer.clone(),
             partition,
             feed: feed.clone(),
-            pace,
+            pace: pace.clone(),
+            board: board.clone(),
             progress: Arc::clone(&self.progress),
             fences: self.fences.clone(),
         }

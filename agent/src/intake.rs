@@ -14,14 +14,16 @@
 mod admission;
 mod group;
 mod lane;
+mod losses;
 mod memory;
 mod pressure;
+mod window;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use forebay_buffer::{Buffer, Error};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{oneshot, watch},
     task::JoinSet,
 };
 
@@ -29,9 +31,10 @@ use self::{
     admission::{Admission, Admitted},
     lane::{Lane, LaneHandle},
     pressure::Pressure,
+    window::Windows,
 };
 use crate::{
-    contract::{IntakeError, IntakeRequest, PartitionPosition, PartitionRequest, Shutdown},
+    contract::{IntakeError, IntakeRequest, IntakeRequests, PartitionPosition, PartitionRequest, Shutdown},
     fence::Fences,
     progress::Progress,
 };
@@ -45,7 +48,7 @@ pub struct IntakeLoop {
     /// Where the events go.
     pub buffer: Buffer,
     /// What the source asks.
-    pub requests: mpsc::Receiver<IntakeRequest>,
+    pub requests: IntakeRequests,
     /// Whether the buffer holds this stream back.
     pub full: watch::Sender<bool>,
     /// What the source has achieved.
@@ -62,6 +65,8 @@ struct Shared {
     progress: Arc<Progress>,
     fences: Fences,
     pressure: Pressure,
+    /// What the lanes may remember.
+    windows: Arc<Windows>,
     shutdown: Shutdown,
     /// Why nothing can be appended any more. The first failure stays.
     failure: watch::Sender<Option<Error>>,
@@ -99,11 +104,14 @@ impl IntakeLoop {
     /// source reads them again next time. An error says that the buffer cannot be written to: nothing is acknowledged
     /// from then on, and source and intake must be started anew.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
-        let Self { stream, max_bytes, buffer, mut requests, full, progress, fences } = self;
+        let Self { stream, max_bytes, buffer, requests, full, progress, fences } = self;
         let pressure = Pressure::new(stream.clone(), buffer.clone(), full, Arc::clone(&progress));
+        let IntakeRequests { queue: mut requests, losses } = requests;
+        let windows = Windows::new(progress.subject().to_owned());
         let failure = watch::Sender::new(None);
         let mut failed = failure.subscribe();
-        let shared = Arc::new(Shared { stream, max_bytes, buffer, progress, fences, pressure, shutdown, failure });
+        let shared =
+            Arc::new(Shared { stream, max_bytes, buffer, progress, fences, pressure, windows, shutdown, failure });
 
         let mut background = JoinSet::new();
         background.spawn({
@@ -125,7 +133,7 @@ impl IntakeLoop {
             }
         };
         tokio::select! {
-            () = serve => {}
+            ((), ()) = async { tokio::join!(serve, losses::record(&shared, losses)) } => {}
             _ = failed.wait_for(Option::is_some) => {}
         }
         drop(requests);

@@ -1,8 +1,8 @@
 //! Paths into JSON values: the part of JSONPath (RFC 9535) that names one place, `$.device['serial no'].channels[0]`.
 
-use std::{fmt, iter::Peekable, str::CharIndices};
+mod raw;
 
-use serde_json::Value;
+use std::{fmt, iter::Peekable, str::CharIndices};
 
 /// A path, parsed once and followed for each event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +36,9 @@ impl JsonPath {
         Ok(Self { text: text.to_owned(), steps })
     }
 
-    /// What stands at this place in `value`, if anything does.
-    pub fn find<'v>(&self, value: &'v Value) -> Option<&'v Value> {
+    /// What stands at this place in `value`, if anything does: what [`JsonPath::find_raw`] is held against.
+    #[cfg(test)]
+    fn find<'v>(&self, value: &'v serde_json::Value) -> Option<&'v serde_json::Value> {
         self.steps.iter().try_fold(value, |value, step| match step {
             Step::Name(name) => value.as_object()?.get(name),
             Step::Index(index) => value.as_array()?.get(*index),
@@ -89,7 +90,7 @@ fn quoted(chars: &mut Peekable<CharIndices<'_>>, quote: char) -> Result<String, 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -1,7 +1,11 @@
-//! Where events go. Each sink is a module of its own; what they share is how an event becomes a line of JSON.
+//! Where events go. Each sink is a module of its own; what they share is what a body is, and how an
+//! event becomes a line of JSON.
 
+pub mod body;
 pub mod file;
 pub mod line;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod stdout;
 
 pub use line::write_line;

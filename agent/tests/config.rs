@@ -230,7 +230,8 @@ fn documented_keys() -> Vec<(String, String, String)> {
         if let Some(header) = line.strip_prefix("## [") {
             let (name, rest) = header.split_once(']').expect("a header is closed");
             let named = rest.strip_prefix(", type = ").map(str::to_owned);
-            let inherited = if name.starts_with(&table) { variant.clone() } else { String::new() };
+            let typed = |name: &str| name.split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
+            let inherited = if typed(name) == typed(&table) { variant.clone() } else { String::new() };
             (table, variant) = (name.to_owned(), named.unwrap_or(inherited));
         } else if let Some(key) = line.strip_prefix("### ") {
             keys.push((table.clone(), variant.clone(), key.to_owned()));

@@ -32,11 +32,11 @@ pub struct Batch {
     pub refused: Vec<Refused>,
     /// Where the source resumes reading after this batch; `None` leaves what is stored.
     pub position: Option<Vec<u8>>,
-    /// The identities of the events, in order, as far as they have any: what [`crate::Partition::identities`] gives back.
-    /// They are kept if the events are, or become dead letters.
+    /// The identities of the events and of what is refused, in order, as far as they have any: what
+    /// [`crate::Partition::identities`] gives back. They are kept if the events are, or become dead letters.
     pub identities: Vec<u128>,
     /// How many identities the partition remembers from now on, these included. Zero forgets them all. A batch without
-    /// events leaves the memory as it is.
+    /// events and identities leaves the memory as it is.
     pub window: u32,
 }
 
@@ -142,7 +142,8 @@ pub(crate) fn encode(
         return Err(Error::Refused("the offsets of a batch must increase, from 0 or more".to_owned()));
     }
     let reading = clock.now();
-    let memory = (!batch.events.is_empty()).then(|| Memory::new(&batch.identities, batch.window));
+    let remembers = !(batch.events.is_empty() && batch.identities.is_empty());
+    let memory = remembers.then(|| Memory::new(&batch.identities, batch.window));
     let mut encoder = Encoder::default();
     let mut segments = Vec::new();
     let (mut size, mut range) = (0, None);

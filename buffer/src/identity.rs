@@ -22,7 +22,7 @@ use crate::{
 /// The part of the file that identities may take.
 const PART_OF_FILE: u64 = 8;
 /// What an identity takes in the file at the most: one that has a row for itself.
-const ROW_BYTES: u64 = 40;
+const ROW_BYTES: u64 = 56;
 const ID_BYTES: usize = size_of::<u128>();
 /// Rows deleted in one transaction at the most, so that none takes long.
 const DELETES_AT_ONCE: i64 = 256;
@@ -68,6 +68,8 @@ pub(crate) fn remember(txn: &mut Txn<'_>, lane: i64, memory: &Memory) -> Result<
     }
     let sharers = txn.catalog.lanes.values().filter(|lane| lane.remembered > 0).count() as u64;
     let fair = txn.space.max_bytes / PART_OF_FILE / ROW_BYTES / sharers.max(1);
+    // A partition keeps an eighth more than its window.
+    let fair = fair - fair.div_ceil(9);
     shrink(txn, lane, fair.min(memory.window.into()))
 }
 

@@ -20,7 +20,7 @@ use crate::{
     open::{self, random_tag},
     places::of_lane,
     places_table,
-    schema::SEQUENCE_BITS,
+    schema::{self, Found, SEQUENCE_BITS},
     seal::Seal,
 };
 use replacement::Replacement;
@@ -115,16 +115,19 @@ fn build(options: &Options, replacement: &Replacement) -> Result<(), OpenError> 
     new.close().map_err(|(_, error)| failed(error.into()))
 }
 
-/// A file whose schema can be read, and is that of a new one: of a damaged name SQLite says nothing.
+/// A file whose schema can be read, and is that of a new one: of a damaged name SQLite says nothing. The tables of a
+/// migrated file stand where those of a new one do, for the roots of all tables come first in a file with auto-vacuum.
+/// What a later version added is missing at the end of an older file's.
 fn readable_database(path: &Path, new: &Connection) -> Option<Connection> {
-    const { assert!(crate::schema::VERSION == 1, "the tables of a migrated file may stand elsewhere than in a new one") }
     let schema = |db: &Connection| -> rusqlite::Result<Vec<(i64, Option<Vec<u8>>)>> {
         let mut select = db.prepare("SELECT rootpage, CAST(sql AS BLOB) FROM sqlite_schema ORDER BY rowid")?;
         select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = open::connect(path, flags, None).ok()?;
-    (schema(&db).ok()? == schema(new).ok()?).then_some(db)
+    let (old, new) = (schema(&db).ok()?, schema(new).ok()?);
+    let is_older = matches!(schema::identify(&db), Ok(Found::Buffer(version)) if version < schema::VERSION);
+    (old == new || is_older && !old.is_empty() && new.starts_with(&old)).then_some(db)
 }
 
 fn carry_over(
@@ -139,6 +142,9 @@ fn carry_over(
             write_meta(&copy, "generation", &generation)?;
         }
         for table in PLAIN {
+            if !old.table_exists(None, table)? {
+                continue; // The file is older than the table.
+            }
             for row in readable(old, table, report) {
                 if row.sealed {
                     insert(&copy, table, &row.values)?;

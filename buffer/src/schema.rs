@@ -27,7 +27,7 @@ use rusqlite::Connection;
 pub(crate) const APPLICATION_ID: i32 = 0x4652_4259;
 
 /// The version written by this code.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Small, because a trickle of events rewrites four or five whole pages with each commit.
 pub(crate) const PAGE_BYTES: u64 = 1024;
@@ -39,7 +39,8 @@ pub(crate) const SEQUENCE_BITS: u32 = 48;
 pub(crate) const MAX_PARTITIONS: i64 = (1 << (63 - SEQUENCE_BITS)) - 1;
 
 /// What each version adds to the one before it: `MIGRATIONS[0]` makes version 1 out of an empty file.
-const MIGRATIONS: [&str; VERSION as usize] = ["
+const MIGRATIONS: [&str; VERSION as usize] = [
+    "
     CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL, seal INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE epoch(number INTEGER PRIMARY KEY, tag INTEGER NOT NULL, seal INTEGER NOT NULL);
     CREATE TABLE era(id INTEGER PRIMARY KEY, boot BLOB NOT NULL, wall_minus_boot_us INTEGER NOT NULL,
@@ -56,7 +57,6 @@ const MIGRATIONS: [&str; VERSION as usize] = ["
     CREATE TABLE segment(id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, prev INTEGER NOT NULL,
         events INTEGER NOT NULL, size INTEGER NOT NULL, era INTEGER NOT NULL, since_boot_ms INTEGER NOT NULL,
         seal INTEGER NOT NULL, position BLOB, body BLOB NOT NULL);
-    CREATE TABLE identity(id INTEGER PRIMARY KEY, last INTEGER NOT NULL, ids BLOB NOT NULL, seal INTEGER NOT NULL);
     CREATE TABLE checkpoint(sink INTEGER NOT NULL, partition INTEGER NOT NULL, generation BLOB NOT NULL,
         tag INTEGER NOT NULL, offset INTEGER NOT NULL, note BLOB, seal INTEGER NOT NULL,
         PRIMARY KEY(sink, partition)) WITHOUT ROWID;
@@ -70,7 +70,9 @@ const MIGRATIONS: [&str; VERSION as usize] = ["
         events INTEGER NOT NULL, size INTEGER NOT NULL, reason TEXT NOT NULL, at_us INTEGER NOT NULL,
         seal INTEGER NOT NULL);
     CREATE INDEX loss_by_partition ON loss(partition);
-"];
+    ",
+    "CREATE TABLE identity(id INTEGER PRIMARY KEY, last INTEGER NOT NULL, ids BLOB NOT NULL, seal INTEGER NOT NULL);",
+];
 
 /// What a file is, before anything in it is read.
 #[derive(Debug, PartialEq, Eq)]
@@ -109,3 +111,6 @@ pub(crate) fn migrate(db: &mut Connection, from: u32) -> rusqlite::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

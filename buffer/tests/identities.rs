@@ -6,8 +6,8 @@ use std::path::Path;
 
 use common::*;
 use forebay_buffer::{
-    AppendError, Appended, Batch, Buffer, Event, Numbering, Offset, Options, Partition, Recovery, Start, StreamLimits,
-    Timestamp, WhenFull,
+    AppendError, Appended, Batch, Buffer, Event, Numbering, Offset, Options, Partition, Recovery, Refused, Start,
+    StreamLimits, Timestamp, WhenFull,
 };
 
 const SHARED: Numbering = Numbering::Shared { created: 5 };
@@ -87,6 +87,41 @@ fn a_window_larger_than_an_eighth_of_the_file_is_cut_to_that() {
     }
     let bytes = remembered(&partition).len() as u64 * 16;
     assert!(bytes < Options::MIN_MAX_BYTES / 8, "{bytes} bytes are remembered");
+}
+
+/// As little as SQLite may store in a row: one identity in each.
+#[test]
+fn identities_take_no_more_than_an_eighth_of_the_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = Options { max_bytes: Options::MIN_MAX_BYTES, ..options(directory.path()) };
+    let buffer = options.open().expect("opens");
+    let (partition, subscription) = with_sink(&buffer);
+    for round in 0..40 {
+        let batches = (round * 100..(round + 1) * 100).map(|id| known(id..id + 1, u32::MAX));
+        let receipts: Vec<_> =
+            batches.map(|batch| partition.append(partition.encode(batch).expect("encodes"))).collect();
+        let last = receipts.into_iter().map(|receipt| receipt.wait().expect("there is room")).last();
+        confirm(&subscription, last.expect("there were some").high_water);
+    }
+    let kept = remembered(&partition).len();
+    assert!(kept < 4_000, "the limit is reached");
+    buffer.close();
+    let db = rusqlite::Connection::open(directory.path().join("buffer.db")).expect("SQLite opens it");
+    let sum = "SELECT sum(pgsize) FROM dbstat WHERE name = 'identity'";
+    let bytes: i64 = db.query_row(sum, [], |row| row.get(0)).expect("counts");
+    assert!(bytes as u64 <= Options::MIN_MAX_BYTES / 8, "{kept} identities take {bytes} bytes");
+}
+
+#[test]
+fn what_is_refused_at_once_is_remembered_without_an_event() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let buffer = open(directory.path());
+    let (partition, _) = with_sink(&buffer);
+    let refused = Refused { event: event("{"), code: "malformed".to_owned(), reason: "not JSON".to_owned() };
+    put(&partition, Batch { refused: vec![refused], identities: vec![7], window: 10, ..Batch::default() });
+    assert_eq!(remembered(&partition), [7]);
+    buffer.close();
+    assert_eq!(remembered(&with_sink(&open(directory.path())).0), [7]);
 }
 
 #[test]

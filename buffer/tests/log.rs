@@ -235,9 +235,12 @@ fn a_newer_schema_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     open(directory.path()).close();
     let other = rusqlite::Connection::open(directory.path().join("buffer.db")).expect("opens");
-    other.pragma_update(None, "user_version", 2).expect("writes");
+    other.pragma_update(None, "user_version", 3).expect("writes");
     drop(other);
-    assert!(matches!(options(directory.path()).open(), Err(OpenError::Newer { found: 2, .. })));
+    let Err(refused) = options(directory.path()).open() else { panic!("it is not known what stands there") };
+    assert!(matches!(refused, OpenError::Newer { found: 3, known: 2, .. }));
+    let text = refused.to_string();
+    assert!(text.contains("later version (schema 3, known here up to 2): install that version"), "{text}");
 }
 
 #[test]

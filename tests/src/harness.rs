@@ -25,7 +25,7 @@ pub use gateway::{Gateway, free_port};
 pub use ledger::{Ledger, Outcome};
 pub use mount::Mount;
 pub use output::{Output, Record, contains, read_output, scan};
-pub use process::{Memory, memory, written_bytes};
+pub use process::{Memory, memory, processor_time, written_bytes};
 pub use wait::{DEADLINE, comes_true, wait_for, wait_until};
 pub use wrong_clock::{Jump, WrongClock, now_micros};
 

@@ -3,7 +3,10 @@
 pub mod clock;
 pub mod harness;
 pub mod load;
+pub mod mqtt;
+pub mod plant;
 pub mod random;
+pub mod servers;
 pub mod sinks;
 pub mod vfs;
 pub mod workload;

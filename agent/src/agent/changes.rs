@@ -30,7 +30,7 @@ impl Changes {
             observe: old.observe != new.observe,
             limits: !differing(&old.sources, &new.sources, |source| source.limits).is_empty(),
             sources: differing(&old.sources, &new.sources, |source| source.kind.clone()),
-            sinks: differing(&old.sinks, &new.sinks, SinkConfig::clone),
+            sinks: changed_sinks(old, new),
         }
     }
 
@@ -47,6 +47,18 @@ impl Changes {
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// The names of the sinks that are not the same in both, or whose rows of the control table are kept elsewhere now.
+fn changed_sinks(old: &Config, new: &Config) -> Vec<String> {
+    let mut changed = differing(&old.sinks, &new.sinks, SinkConfig::clone);
+    if old.control != new.control {
+        let concerned = |sink: &SinkConfig| old.control.concerns(&sink.kind) || new.control.concerns(&sink.kind);
+        let moved = new.sinks.iter().filter(|(_, sink)| concerned(sink));
+        let moved: Vec<_> = moved.map(|(name, _)| name.clone()).filter(|name| !changed.contains(name)).collect();
+        changed.extend(moved);
+    }
+    changed
 }
 
 /// Whether the agent itself is the same. Its log begins with the process, and changes with the next one.
@@ -105,6 +117,40 @@ mod tests {
         let renamed =
             CONFIG.replace("[sources.b]\n", "[sources.c]\nrenamed_from = \"b\"\n").replace("\"b\"]", "\"c\"]");
         assert!(changes(CONFIG, &renamed).rebuild);
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn sinks_are_restarted_when_their_rows_of_the_control_table_are_kept_elsewhere() {
+        let control = |keys: &str| format!("[control]\nhost = \"h\"\nuser = \"u\"\ndatabase = \"d\"\n{keys}{CONFIG}");
+        let restarted = Changes { sinks: vec!["one".to_owned()], ..Changes::default() };
+        assert_eq!(changes(CONFIG, &control("")), restarted, "there is one now");
+        let config = |text: &str| {
+            let loaded = Config::parse(text.as_bytes(), Path::new("/srv"), &Environment::made_up([]));
+            loaded.expect("the test's config is right").config
+        };
+        let between = |old: &str, new: &str| Changes::between(&config(&control(old)), &config(&control(new)));
+        assert_eq!(between("", "interval = \"1m\"\n"), restarted);
+        assert_eq!(between("", "table = \"other\"\n"), restarted);
+        assert!(between("", "").is_empty());
+        let none = Changes::between(&config(CONFIG), &config(&format!("[control]\ntable = \"other\"\n{CONFIG}")));
+        assert!(none.is_empty(), "without a control table nothing depends on it");
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_postgres_sink_is_restarted_when_its_own_rows_get_another_table_also_without_a_control_table() {
+        let config = |keys: &str| {
+            let sink = "[sinks.far]\ntype = \"postgres\"\ninputs = [\"a\"]\ntable = \"t\"\n\
+                        url = \"postgresql://u@h/d?sslmode=disable\"\n";
+            let text = format!("[control]\nbackend = \"none\"\n{keys}{CONFIG}{sink}");
+            let loaded = Config::parse(text.as_bytes(), Path::new("/srv"), &Environment::made_up([]));
+            loaded.expect("the test's config is right").config
+        };
+        for keys in ["table = \"other\"\n", "schema = \"other\"\n"] {
+            let restarted = Changes { sinks: vec!["far".to_owned()], ..Changes::default() };
+            assert_eq!(Changes::between(&config(""), &config(keys)), restarted, "{keys}");
+        }
     }
 
     #[test]

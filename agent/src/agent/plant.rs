@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     AgentError, Load, Order,
     changes::Changes,
-    observers, opening,
+    control, observers, opening,
     sink_unit::{self, SinkUnit},
     socket::{Answer, Asked, Request, Socket},
     source_unit::{self, SourceUnit},
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    contract::Control,
     fence::Fences,
     observe::{Parts, SinkView, SourceView, View},
     progress::{Condition, Progress},
@@ -39,6 +40,7 @@ pub(super) struct Plant {
     pub(super) buffer: Buffer,
     pub(super) clock: Arc<dyn Clock>,
     fences: Fences,
+    control: Option<Arc<dyn Control>>,
     sources: BTreeMap<String, Unit>,
     sinks: BTreeMap<String, Unit>,
     observers: Option<Unit>,
@@ -91,6 +93,7 @@ impl Plant {
         let (ask, asked) = mpsc::channel(ASKED_QUEUE);
         let view = View::new(&config.agent.id, agent_started, buffer.clone(), Arc::clone(clock));
         let mut plant = Self {
+            control: control::build(&config.control, clock),
             config,
             buffer,
             clock: Arc::clone(clock),
@@ -186,6 +189,9 @@ impl Plant {
         match prepared.unwrap_or_else(|error| Err(AgentError::failed(error.to_string()))) {
             Ok(()) => {
                 log::info!("config reloaded: restarting {}", changes.list());
+                if new.control != self.config.control {
+                    self.control = control::build(&new.control, &self.clock);
+                }
                 self.config = new;
             }
             Err(error) => {
@@ -216,8 +222,11 @@ impl Plant {
                 let progress = Progress::new(format!("sink {name}"));
                 let unit = SinkUnit {
                     name: name.clone(),
+                    agent_id: self.config.agent.id.clone(),
+                    rows: self.config.control.clone(),
                     config: config.clone(),
                     renamed_from: renamed_streams(&self.config),
+                    control: control::table_of(&self.config, name, self.control.as_ref()),
                     buffer: self.buffer.clone(),
                     clock: Arc::clone(&self.clock),
                     progress: Arc::clone(&progress),

@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use forebay_buffer::{Buffer, Error, clock::Clock};
 use tokio::sync::mpsc;
 
+#[cfg(feature = "postgres")]
+use crate::sink::postgres::Postgres;
 use crate::{
-    config::{SinkConfig, SinkKind},
+    config::{ControlConfig, SinkConfig, SinkKind},
     contract::{Shutdown, Sink, SinkError},
-    delivery::Delivery,
+    delivery::{ControlTable, Delivery},
     fence::Fences,
     progress::{Condition, Progress},
     retry::Backoff,
@@ -20,9 +22,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What a sink's unit is made of.
 pub(super) struct SinkUnit {
     pub(super) name: String,
+    pub(super) agent_id: String,
+    /// Where a sink that keeps its checkpoints with its data has them.
+    pub(super) rows: ControlConfig,
     pub(super) config: SinkConfig,
     /// What each renamed stream was called before.
     pub(super) renamed_from: BTreeMap<String, String>,
+    /// The control table, where delivery is to write this sink's rows of it.
+    pub(super) control: Option<ControlTable>,
     pub(super) buffer: Buffer,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) progress: Arc<Progress>,
@@ -42,6 +49,7 @@ impl SinkUnit {
             buffer: self.buffer,
             streams: self.config.inputs,
             renamed_from: self.renamed_from,
+            control: self.control,
             max_bytes_per_second: self.config.max_bytes_per_second,
             progress: self.progress,
             fences: self.fences,
@@ -56,7 +64,7 @@ impl SinkUnit {
     async fn built(&self, shutdown: &mut Shutdown) -> Option<Arc<dyn Sink>> {
         let mut backoff = Backoff::new(Duration::from_millis(500), LONGEST_PAUSE);
         loop {
-            let pause = match build(&self.config.kind, &self.clock, &self.progress) {
+            let pause = match build(&self.config.kind, &self.agent_id, &self.rows, &self.clock, &self.progress) {
                 Ok(sink) => return Some(sink),
                 Err(SinkError::Retry { message, after }) => {
                     self.progress.enter("", Condition::Waiting(message));
@@ -80,15 +88,26 @@ impl SinkUnit {
     }
 }
 
-/// The sink that a config describes.
+/// The sink that a config describes, of the agent called `agent_id`. `rows` says where it keeps its checkpoints if it is
+/// one that does so.
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(unused_variables, reason = "of those that remain, none keeps checkpoints")
+)]
 pub(crate) fn build(
     kind: &SinkKind,
+    agent_id: &str,
+    rows: &ControlConfig,
     clock: &Arc<dyn Clock>,
     progress: &Arc<Progress>,
 ) -> Result<Arc<dyn Sink>, SinkError> {
     let (clock, progress) = (Arc::clone(clock), Arc::clone(progress));
     Ok(match kind.clone() {
         SinkKind::File(settings) => Arc::new(File::new(settings, clock, progress)?),
+        #[cfg(feature = "postgres")]
+        SinkKind::Postgres(settings) => {
+            Arc::new(Postgres::new(*settings, agent_id, rows.table.clone(), clock, progress))
+        }
         SinkKind::Stdout(settings) => Arc::new(Stdout::new(settings, clock, progress)),
     })
 }
@@ -97,6 +116,8 @@ pub(crate) fn build(
 pub(super) fn kind(kind: &SinkKind) -> &'static str {
     match kind {
         SinkKind::File(_) => "file",
+        #[cfg(feature = "postgres")]
+        SinkKind::Postgres(_) => "postgres",
         SinkKind::Stdout(_) => "stdout",
     }
 }
@@ -106,6 +127,8 @@ pub(super) fn kind(kind: &SinkKind) -> &'static str {
 pub(super) fn window_bytes(kind: &SinkKind) -> u64 {
     match kind {
         SinkKind::File(settings) => settings.batch.max_bytes as u64,
+        #[cfg(feature = "postgres")]
+        SinkKind::Postgres(settings) => settings.batch.max_bytes as u64,
         SinkKind::Stdout(settings) => settings.batch.max_bytes as u64,
     }
 }

@@ -21,7 +21,7 @@ use std::fmt;
 
 pub use self::{
     address::Address,
-    connection::Connection,
+    connection::{Connection, Dialled},
     handshake::{Options, Will},
     packet::{Acknowledgement, Incoming},
     publish::{Properties, Publish},
@@ -53,6 +53,8 @@ pub enum Qos {
 pub enum Error {
     /// The network, or a broker that went away or did not keep to the protocol: worth trying again soon.
     Lost(String),
+    /// The broker closed the connection and did not say why: worth trying again soon.
+    Closed,
     /// The broker's answer, which will be the same until somebody changes something: worth trying again after a while.
     Refused(String),
 }
@@ -61,6 +63,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost(why) | Self::Refused(why) => f.write_str(why),
+            Self::Closed => f.write_str("the broker closed the connection"),
         }
     }
 }
@@ -71,3 +74,6 @@ impl std::error::Error for Error {}
 fn violation(what: impl fmt::Display) -> Error {
     Error::Lost(format!("the broker does not keep to the protocol: {what}"))
 }
+
+#[cfg(test)]
+mod tests;

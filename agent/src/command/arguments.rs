@@ -35,6 +35,7 @@ pub(super) const DEFAULT_CONFIG: &str = "/etc/forebay/forebay.toml";
 pub(super) enum Command {
     Run(Run),
     Check(Check),
+    Setup(Setup),
     Status(Status),
     Peek(Peek),
     DeadLetter(DeadLetter),
@@ -60,6 +61,18 @@ pub(super) struct Check {
     /// print JSON
     #[argh(switch)]
     pub(super) json: bool,
+}
+
+/// Create the tables that the config needs: the control table, and those of sinks in databases.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "setup")]
+pub(super) struct Setup {
+    /// print the statements and the GRANTs for someone who may create tables, and connect to nothing
+    #[argh(switch)]
+    pub(super) print_sql: bool,
+    /// then copy this agent's rows from the control table of this other config, the one that was used before
+    #[argh(option, arg_name = "path")]
+    pub(super) copy_from: Option<PathBuf>,
 }
 
 /// Show what comes in, what is kept, and what goes out; with the agent running or not.

@@ -2,6 +2,7 @@
 
 mod buffer;
 mod connect;
+mod control;
 mod files;
 mod machine;
 
@@ -31,6 +32,7 @@ pub(super) fn run(setting: &Setting, options: &arguments::Check) -> Outcome {
     findings.extend(files::check(&config, &setting.clock));
     findings.extend(buffer::check(setting, &config));
     findings.extend(machine::check(setting, &config));
+    findings.push(control::place(&config, &setting.clock));
     if options.connect {
         findings.extend(connect::check(setting, &config)?);
     }

@@ -89,7 +89,8 @@ fn forbidden(path: &Path) -> Failure {
 fn do_it(config: &Config, clock: &Arc<dyn Clock>, request: Request) -> Outcome<Answer> {
     buffer_exists(config)?;
     let buffer = options(config, clock).open()?;
-    let done = perform(&buffer, request).map_err(|error| AgentError::buffer("the buffer did not do it", &error));
+    let done =
+        perform(&buffer, config, request).map_err(|error| AgentError::buffer("the buffer did not do it", &error));
     buffer.close();
     Ok(done?)
 }

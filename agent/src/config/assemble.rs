@@ -6,6 +6,7 @@ use super::{
     Config, Environment, Invalid, Loaded, SourceConfig, agent,
     buffer::{self, equal_share},
     check::{self, Parts},
+    control,
     document::{self, Entry, Table, Value},
     files::{Files, Place, Unreadable},
     key::{Kind, Schema, alternatives, nearest},
@@ -16,7 +17,7 @@ use super::{
 };
 
 /// The tables of the top level.
-const TABLES: [&str; 5] = ["agent", "buffer", "observe", "sources", "sinks"];
+const TABLES: [&str; 6] = ["agent", "buffer", "control", "observe", "sources", "sinks"];
 
 /// No configuration has more sources, nor more sinks.
 const MAX_ENTRIES: usize = 1_000;
@@ -63,10 +64,13 @@ fn read(root: &Table, reader: &mut Reader<'_>) -> Result<Config, Reported> {
     let (sources, all_sources) =
         entries(root, reader, "sources", |reader, name, entry| sources::read(reader, name, entry, max_event_bytes));
     let (sinks, all_sinks) = entries(root, reader, "sinks", sinks::read);
+    let control =
+        section(root, reader, &control::CONTROL).and_then(|section| control::read(section, &sinks, all_sinks.is_ok()));
     let parts = Parts {
         root,
         agent: agent.as_ref().ok(),
         buffer: buffer.as_ref().ok().map(|(buffer, _)| buffer),
+        control: control.as_ref().ok(),
         observe: observe.as_ref().ok().copied().flatten(),
         sources: &sources,
         sinks: &sinks,
@@ -80,7 +84,7 @@ fn read(root: &Table, reader: &mut Reader<'_>) -> Result<Config, Reported> {
         (name, SourceConfig { kind: source.kind, limits, renamed_from: source.renamed_from })
     };
     let sources = sources.into_iter().map(with_limits).collect();
-    Ok(Config { agent: agent?, buffer, observe: observe?, sources, sinks })
+    Ok(Config { agent: agent?, buffer, control: control?, observe: observe?, sources, sinks })
 }
 
 fn refuse_unknown_tables(root: &Table, reader: &mut Reader<'_>) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
 use super::{
-    AgentSettings, BufferSettings, SinkConfig, SinkKind, SourceKind,
+    AgentSettings, BufferSettings, ControlConfig, SinkConfig, SinkKind, SourceKind,
     buffer::{Quota, equal_share},
     document::{Table, Value},
     key::{alternatives, nearest},
@@ -13,6 +13,7 @@ use super::{
     sources::Source,
     units::show_size,
 };
+use crate::contract::Target;
 
 /// The most that the sources of lines put into one batch, besides its last line.
 const BATCH_BYTES: u64 = 256 * 1024;
@@ -22,6 +23,7 @@ pub(super) struct Parts<'p> {
     pub(super) root: &'p Table,
     pub(super) agent: Option<&'p AgentSettings>,
     pub(super) buffer: Option<&'p BufferSettings>,
+    pub(super) control: Option<&'p ControlConfig>,
     pub(super) observe: Option<SocketAddr>,
     pub(super) sources: &'p BTreeMap<String, Source>,
     pub(super) sinks: &'p BTreeMap<String, SinkConfig>,
@@ -37,6 +39,9 @@ pub(super) fn check(parts: &Parts<'_>, reader: &mut Reader<'_>) {
     checker.output_paths();
     checker.circles();
     checker.renames();
+    #[cfg(feature = "mqtt")]
+    checker.renamed_sessions();
+    checker.checkpoint_keys();
     checker.quotas();
 }
 
@@ -175,10 +180,48 @@ impl<'p> Checker<'_, 'p, '_> {
         }
     }
 
+    /// Without a client_id a new name of the source is a new session, and what the broker keeps for the former one stays
+    /// there.
+    #[cfg(feature = "mqtt")]
+    fn renamed_sessions(&mut self) {
+        let Some(agent) = self.parts.agent else { return };
+        for (name, source) in self.parts.sources {
+            let (SourceKind::Mqtt(settings), Some(from)) = (&source.kind, &source.renamed_from) else { continue };
+            if settings.client_id.is_none() {
+                let former = settings.client_id(&agent.id, from);
+                let path = ["sources", name, "renamed_from"];
+                let problem = format!("leaves behind what the broker keeps for the former name, \"{former}\"");
+                let fault = Fault::new(self.parts.root.place(&path), path.join("."), problem);
+                self.reader.report.warning(fault.help(format!("set client_id = \"{former}\" beside it")));
+            }
+        }
+    }
+
+    /// Two sinks with one key would move each other's checkpoints, and each take the other's for its own.
+    fn checkpoint_keys(&mut self) {
+        let Some(control) = self.parts.control else { return };
+        let sinks: Vec<_> = self.parts.sinks.iter().map(|(name, sink)| (name, sink, sink.kind.target(name))).collect();
+        for (at, (name, sink, target)) in sinks.iter().enumerate() {
+            let earlier = sinks[..at].iter().filter(|(_, _, other)| other == target);
+            let mut shared = earlier.filter_map(|(other, held, _)| {
+                let input = held.inputs.iter().find(|input| sink.inputs.contains(input))?;
+                (!control.keeps_apart(&held.kind, &sink.kind)).then_some((other, input))
+            });
+            let Some((other, input)) = shared.next() else { continue };
+            let Target { database, schema, table } = target;
+            let shown = self.shown(&["sinks", other]);
+            let problem = format!(
+                "has the checkpoints of sinks.{other} ({shown}): both take \"{input}\" into {database}.{schema}.{table}"
+            );
+            let help = "let one of them take all of these inputs, or give one another table";
+            self.error(&["sinks", name], problem, help);
+        }
+    }
+
     fn quotas(&mut self) {
         let Some(buffer) = self.parts.buffer else { return };
         let largest_event = buffer.max_event_bytes as u64;
-        // A batch of lines holds up to so many bytes besides.
+        // A batch holds up to so many bytes besides.
         let needed = largest_event + BATCH_BYTES;
         let quotas = || self.parts.sources.values().map(|source| &source.quota);
         let given: u64 = quotas().filter_map(|quota: &Quota| quota.max_bytes).fold(0, u64::saturating_add);
@@ -186,7 +229,7 @@ impl<'p> Checker<'_, 'p, '_> {
         let sharing = quotas().filter(|quota| quota.max_bytes.is_none()).count();
         let small = self.parts.sources.iter().filter(|(_, s)| s.quota.max_bytes.is_some_and(|max| max < needed));
         for (name, _) in small {
-            let problem = format!("has no room for a batch of lines with an event of {}", show_size(largest_event));
+            let problem = format!("has no room for a batch with an event of {}", show_size(largest_event));
             self.error(&["sources", name, "buffer", "max_bytes"], problem, "raise it, or lower buffer.max_event_bytes");
         }
         let path = ["buffer", "max_bytes"];

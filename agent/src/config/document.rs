@@ -79,6 +79,19 @@ impl Table {
         place
     }
 
+    /// Whether there is a key at `path`.
+    #[cfg(feature = "postgres")]
+    pub(super) fn has(&self, path: &[&str]) -> bool {
+        let mut entries = self;
+        path.iter().enumerate().all(|(nth, key)| match entries.0.get(*key).map(|entry| &entry.node.value) {
+            Some(Value::Table(inner)) => {
+                entries = inner;
+                true
+            }
+            found => found.is_some() && nth + 1 == path.len(),
+        })
+    }
+
     /// Where item `at` of the list at `path` stands.
     pub(super) fn item_place(&self, path: &[&str], at: usize) -> Place {
         let mut table = Some(self);

@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf};
 
+use super::reference::overrides;
+
 /// Where systemd and D-Bus keep the machine's id.
 const MACHINE_ID_FILES: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
@@ -49,6 +51,13 @@ impl Environment {
     /// The same, with one variable more, or another value for it.
     pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    /// The same, without the variables that override what a file says.
+    pub fn without_overrides(mut self) -> Self {
+        let is_override = |name: &OsString| overrides().any(|known| name == known);
+        self.variables.retain(|name, _| !is_override(name));
         self
     }
 

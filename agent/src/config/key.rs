@@ -11,6 +11,11 @@ pub(super) trait Kind: Sync {
     /// What would be right, as the end of "expected ...": for errors and for the reference.
     fn expected(&self) -> String;
 
+    /// Whether the value is a secret, which no error may show.
+    fn is_secret(&self) -> bool {
+        false
+    }
+
     /// Reads `node`, or reports what is wrong with it.
     fn read(&self, node: &Node, reading: &mut Reading<'_, '_>) -> Result<Self::Value, Reported>;
 }
@@ -32,23 +37,31 @@ pub(super) struct Key<K> {
     pub(super) name: &'static str,
     pub(super) kind: K,
     pub(super) fallback: Fallback,
+    /// The environment variable that overrides the file, if there is one.
+    pub(super) variable: Option<&'static str>,
     doc: &'static str,
 }
 
 impl<K> Key<K> {
     /// A key that must be given.
     pub(super) const fn required(name: &'static str, kind: K, doc: &'static str) -> Self {
-        Self { name, kind, fallback: Fallback::Required, doc }
+        Self { name, kind, fallback: Fallback::Required, variable: None, doc }
     }
 
     /// A key that has the value `default`, written as in the file, where it is not given.
     pub(super) const fn with_default(name: &'static str, kind: K, default: &'static str, doc: &'static str) -> Self {
-        Self { name, kind, fallback: Fallback::Value(default), doc }
+        Self { name, kind, fallback: Fallback::Value(default), variable: None, doc }
     }
 
     /// A key that may be absent; `otherwise` says what happens then.
     pub(super) const fn optional(name: &'static str, kind: K, otherwise: &'static str, doc: &'static str) -> Self {
-        Self { name, kind, fallback: Fallback::Otherwise(otherwise), doc }
+        Self { name, kind, fallback: Fallback::Otherwise(otherwise), variable: None, doc }
+    }
+
+    /// The same, overridden by the environment variable `name` where that is set and not empty.
+    pub(super) const fn variable(mut self, name: &'static str) -> Self {
+        self.variable = Some(name);
+        self
     }
 }
 
@@ -60,6 +73,8 @@ pub(super) trait Described: Sync {
     fn expected(&self) -> String;
     /// What holds where it is not given.
     fn fallback(&self) -> Fallback;
+    /// The environment variable that overrides it.
+    fn variable(&self) -> Option<&'static str>;
     /// What it is for: one sentence or two.
     fn doc(&self) -> &'static str;
 }
@@ -75,6 +90,10 @@ impl<K: Kind> Described for Key<K> {
 
     fn fallback(&self) -> Fallback {
         self.fallback
+    }
+
+    fn variable(&self) -> Option<&'static str> {
+        self.variable
     }
 
     fn doc(&self) -> &'static str {

@@ -4,13 +4,19 @@ mod list;
 #[cfg(feature = "mqtt")]
 mod mqtt;
 mod number;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod text;
 
 pub(super) use list::{Choices, Exclusions, Globs, Names};
 #[cfg(feature = "mqtt")]
-pub(super) use mqtt::{BrokerUrl, MessageIdentifier, MessageKey, MqttText, Topic, TopicFilters};
+pub(super) use mqtt::{BrokerUrl, MessageIdentifier, MessageKey, MqttText, Topic, TopicFilters, covers};
 pub(super) use number::{Count, Rate, Size, Time};
+#[cfg(feature = "postgres")]
+pub(super) use postgres::{ColumnNames, Columns, ServerUrl, Table};
 pub(super) use text::{Address, Choice, FilePath, Loopback, Name, SecretText, UrlPath};
+#[cfg(feature = "postgres")]
+pub(super) use text::{HostName, Identifier, Password, PlainText};
 
 use super::{
     document::{Node, Value},

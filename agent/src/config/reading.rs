@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     document::{self, Node, Table, Value},
-    environment::Environment,
+    environment::{Environment, NoVariable},
     files::{Files, Place},
     key::{Fallback, Key, Kind, Schema, alternatives, nearest},
     report::{Fault, Report, Reported},
@@ -87,7 +87,25 @@ impl<'r, 'e, 't> Section<'r, 'e, 't> {
     /// The value of a key that may be absent.
     pub(super) fn given<K: Kind>(&mut self, key: &Key<K>) -> Result<Option<K::Value>, Reported> {
         debug_assert!(self.knows(key.name), "{} is not in the list of keys of {}", key.name, self.path);
+        if let Some(name) = key.variable
+            && let Some(value) = self.variable(name)?
+        {
+            let node = Node { place: Place::whole(0), value: Value::Text(value) };
+            return self.read_from(key, &node, Some(name)).map(Some);
+        }
         self.table.0.get(key.name).map(|entry| self.read(key, &entry.node)).transpose()
+    }
+
+    /// The value of an environment variable. An empty one counts as unset.
+    fn variable(&mut self, name: &'static str) -> Result<Option<String>, Reported> {
+        match self.reader.environment.variable(name) {
+            Ok("") | Err(NoVariable::Undefined) => Ok(None),
+            Ok(value) => Ok(Some(value.to_owned())),
+            Err(NoVariable::NotText) => {
+                let fault = Fault::new(Place::whole(0), "", "is not UTF-8 text").of_variable(name, None);
+                Err(self.reader.report.error(fault))
+            }
+        }
     }
 
     /// The table within this one that `schema` describes, if it is there.
@@ -113,12 +131,28 @@ impl<'r, 'e, 't> Section<'r, 'e, 't> {
         self.reader.report.warning(fault);
     }
 
-    /// Whether the file gives `key`, rightly or not.
+    /// Whether the file or the environment gives `key`, rightly or not.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.table.0.contains_key(key)
+        self.table.0.contains_key(key) || self.set_variable_of(key).is_some()
+    }
+
+    /// Whether the environment gives `key`, rightly or not.
+    #[cfg(feature = "postgres")]
+    pub(super) fn has_variable(&self, key: &str) -> bool {
+        self.set_variable_of(key).is_some()
+    }
+
+    /// The environment variable that gives `key`, if one does.
+    fn set_variable_of(&self, key: &str) -> Option<&'static str> {
+        let keys = self.schemas.iter().flat_map(|schema| schema.keys);
+        let variable = keys.filter(|described| described.name() == key).find_map(|described| described.variable())?;
+        self.reader.environment.variable(variable).is_ok_and(|value| !value.is_empty()).then_some(variable)
     }
 
     fn fault(&self, key: &str, problem: impl Into<String>) -> Fault {
+        if let Some(variable) = self.set_variable_of(key) {
+            return Fault::new(Place::whole(0), "", problem).of_variable(variable, None);
+        }
         let place = self.table.0.get(key).map_or(self.header, |entry| entry.node.place);
         Fault::new(place, self.path_of(key), problem)
     }
@@ -132,8 +166,19 @@ impl<'r, 'e, 't> Section<'r, 'e, 't> {
     }
 
     fn read<K: Kind>(&mut self, key: &Key<K>, node: &Node) -> Result<K::Value, Reported> {
+        self.read_from(key, node, None)
+    }
+
+    fn read_from<K: Kind>(
+        &mut self,
+        key: &Key<K>,
+        node: &Node,
+        variable: Option<&'static str>,
+    ) -> Result<K::Value, Reported> {
         let (path, expected) = (self.path_of(key.name), key.kind.expected());
-        key.kind.read(node, &mut Reading { reader: self.reader, path, expected, substituted: false })
+        let is_secret = key.kind.is_secret();
+        let mut reading = Reading { reader: self.reader, path, expected, substituted: false, variable, is_secret };
+        key.kind.read(node, &mut reading)
     }
 
     fn refuse_unknown_keys(self) -> Self {
@@ -156,6 +201,9 @@ pub(super) struct Reading<'r, 'e> {
     path: String,
     expected: String,
     substituted: bool,
+    /// The environment variable that the value comes from, in place of the file.
+    variable: Option<&'static str>,
+    is_secret: bool,
 }
 
 impl Reading<'_, '_> {
@@ -165,6 +213,9 @@ impl Reading<'_, '_> {
             return Err(self.wrong(node, format!("is {}", node.value.kind())));
         };
         self.substituted = false;
+        if self.variable.is_some() {
+            return Ok(text.clone());
+        }
         match substitute(text, self.reader.environment) {
             Ok(substituted) => {
                 self.substituted = substituted.changed;
@@ -198,7 +249,13 @@ impl Reading<'_, '_> {
         help: impl Into<String>,
     ) -> Reported {
         let fault = Fault::new(node.place, self.path.clone(), problem).expected(self.expected.clone()).help(help);
-        let fault = if self.substituted {
+        let fault = if let Some(variable) = self.variable {
+            let shown = match &node.value {
+                Value::Text(text) if !self.is_secret => Some(text.as_str()),
+                _ => None,
+            };
+            fault.of_variable(variable, shown)
+        } else if self.substituted {
             // What is wrong may quote the value, and the value may be a secret.
             let problem = "is not right once its environment variables are put in; their values are not shown";
             Fault { problem: problem.to_owned(), help: String::new(), ..fault }
@@ -213,9 +270,14 @@ impl Reading<'_, '_> {
         self.reader.report.warning(Fault::new(node.place, self.path.clone(), problem).help(help));
     }
 
-    /// Whether the last text had environment variables in it.
+    /// Whether the last text came from environment variables, as a whole or in part.
     pub(super) fn was_substituted(&self) -> bool {
-        self.substituted
+        self.substituted || self.is_of_variable()
+    }
+
+    /// Whether the value is that of an environment variable, where numbers are texts too.
+    pub(super) fn is_of_variable(&self) -> bool {
+        self.variable.is_some()
     }
 
     /// `path`, which may be relative, as an absolute one.

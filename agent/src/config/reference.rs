@@ -5,13 +5,17 @@ use std::fmt::Write;
 use super::{
     agent::{AGENT, OBSERVE},
     buffer::BUFFER,
+    control::CONTROL,
     key::{Described, Fallback, Schema},
     sinks, sources,
 };
 
 /// Every table of the top level, in the order of the reference.
 fn schemas() -> impl Iterator<Item = &'static Schema> {
-    [&AGENT, &BUFFER, &OBSERVE].into_iter().chain(sources::SCHEMAS.iter().copied()).chain(sinks::SCHEMAS)
+    [&AGENT, &BUFFER, &CONTROL, &OBSERVE]
+        .into_iter()
+        .chain(sources::SCHEMAS.iter().copied())
+        .chain(sinks::SCHEMAS.iter().copied())
 }
 
 /// Whether any table has a key of this name.
@@ -20,6 +24,11 @@ pub(super) fn is_known(name: &str) -> bool {
         schema.names().any(|known| known == name) || schema.tables.iter().any(|inner| has(inner, name))
     }
     schemas().any(|schema| has(schema, name))
+}
+
+/// The environment variables that override keys.
+pub(super) fn overrides() -> impl Iterator<Item = &'static str> {
+    schemas().flat_map(|schema| schema.keys).filter_map(|key| key.variable())
 }
 
 /// Every table and every key, as Markdown.
@@ -60,7 +69,10 @@ fn line(out: &mut String, key: &dyn Described) {
         Fallback::Value(default) => format!("Default: `{default}`."),
         Fallback::Otherwise(otherwise) => format!("Without it: {otherwise}."),
     };
-    push(out, format_args!("\n### {}\n\n{}\n\nValue: {}. {fallback}\n", key.name(), key.doc(), key.expected()));
+    let variable = key.variable().map(|name| format!(" The environment variable {name} overrides the file."));
+    let (name, doc, expected) = (key.name(), key.doc(), key.expected());
+    let variable = variable.unwrap_or_default();
+    push(out, format_args!("\n### {name}\n\n{doc}\n\nValue: {expected}. {fallback}{variable}\n"));
 }
 
 fn push(out: &mut String, text: std::fmt::Arguments<'_>) {

@@ -22,7 +22,7 @@ pub(super) const MAX_SHOWN: usize = 100;
 pub struct Diagnostic {
     /// [`Severity::Error`] or [`Severity::Warning`].
     pub severity: Severity,
-    /// The file.
+    /// The file. Empty if it is about an environment variable, which `key` names then.
     pub file: PathBuf,
     /// Line and column, from 1. `None` if it is about the file as a whole.
     pub position: Option<(usize, usize)>,
@@ -56,6 +56,9 @@ impl fmt::Display for Diagnostic {
 impl Diagnostic {
     /// `file:line:column: key`, as far as they are known.
     fn subject(&self) -> String {
+        if self.file.as_os_str().is_empty() {
+            return self.key.clone();
+        }
         let mut subject = self.file.display().to_string();
         if let Some((line, column)) = self.position {
             subject.push_str(&format!(":{line}:{column}"));
@@ -104,13 +107,20 @@ pub(super) struct Fault {
     pub(super) expected: String,
     pub(super) help: String,
     pub(super) shown: Shown,
+    /// The environment variable that it is about, and as much of its value as may be shown. It stands in no file.
+    pub(super) variable: Option<(&'static str, Option<String>)>,
 }
 
 impl Fault {
     /// A fault of the value at `place`, which is that of `key`.
     pub(super) fn new(place: Place, key: impl Into<String>, problem: impl Into<String>) -> Self {
         let (expected, help) = (String::new(), String::new());
-        Self { place, key: key.into(), problem: problem.into(), expected, help, shown: Shown::Line }
+        Self { place, key: key.into(), problem: problem.into(), expected, help, shown: Shown::Line, variable: None }
+    }
+
+    /// Says that it is not about the file but about an environment variable, whose value may be shown if it is given.
+    pub(super) fn of_variable(self, name: &'static str, value: Option<&str>) -> Self {
+        Self { variable: Some((name, value.map(str::to_owned))), ..self }
     }
 
     /// Says what would be right.
@@ -214,12 +224,18 @@ struct Show<'f> {
 
 impl Show<'_> {
     fn diagnose(&mut self, severity: Severity, fault: Fault) -> Diagnostic {
-        let Fault { place, key, problem, expected, help, shown } = fault;
+        let Fault { place, key, problem, expected, help, shown, variable } = fault;
+        let (problem, help) = (printable(&problem), printable(&help));
+        if let Some((name, value)) = variable {
+            let (key, file, position) = (format!("environment variable {name}"), PathBuf::new(), None);
+            let snippet = value.map(|value| format!("   {name}={}\n", printable(&value))).unwrap_or_default();
+            return Diagnostic { severity, file, position, key, problem, expected, help, snippet };
+        }
         let file = self.files.0[place.file].path.clone();
         let is_whole = place == Place::whole(place.file);
         let position = (!is_whole).then(|| self.files.position(place));
         let snippet = if is_whole { String::new() } else { self.snippet(place, shown) };
-        let (key, problem, help) = (printable(&key), printable(&problem), printable(&help));
+        let key = printable(&key);
         Diagnostic { severity, file, position, key, problem, expected, help, snippet }
     }
 

@@ -17,8 +17,22 @@ const WORLD_READABLE: u32 = 0o004;
 /// Warns of every file of secrets that is not as it should be.
 pub(super) fn check(config: &Config, root: &Table, report: &mut Report) {
     for (name, source) in &config.sources {
-        let SourceKind::Http(settings) = &source.kind else { continue };
         let path = |key: &'static [&'static str]| ["sources", name].into_iter().chain(key.iter().copied()).collect();
+        #[cfg(feature = "mqtt")]
+        if let SourceKind::Mqtt(settings) = &source.kind {
+            if let Some(SecretSource::File(file)) = &settings.password {
+                look(root, path(&["password_file"]), file, true, report);
+            }
+            let files = [
+                (&settings.tls.ca_file, &["tls", "ca_file"][..], false),
+                (&settings.tls.certificate_file, &["tls", "certificate_file"], false),
+                (&settings.tls.key_file, &["tls", "key_file"], true),
+            ];
+            for (file, key, is_secret) in files {
+                file.as_ref().inspect(|file| look(root, path(key), file, is_secret, report));
+            }
+        }
+        let SourceKind::Http(settings) = &source.kind else { continue };
         if let Some(SecretSource::File(file)) = &settings.token {
             look(root, path(&["token_file"]), file, true, report);
         }
@@ -30,6 +44,49 @@ pub(super) fn check(config: &Config, root: &Table, report: &mut Report) {
             }
         }
     }
+    #[cfg(feature = "postgres")]
+    check_postgres(config, root, report);
+}
+
+/// Files of a sink that its URL names are shown at the URL; those that the control table has from a sink, at the sink.
+#[cfg(feature = "postgres")]
+fn check_postgres(config: &Config, root: &Table, report: &mut Report) {
+    if let super::ControlBackend::Postgres(server) = &config.control.backend {
+        check_server(root, vec!["control"], server, None, report);
+    }
+    for (name, sink) in &config.sinks {
+        if let super::SinkKind::Postgres(settings) = &sink.kind {
+            check_server(root, vec!["sinks", name], &settings.connection, Some("url"), report);
+        }
+    }
+}
+
+/// Looks at the files of `server`: each at its key in the table at `path`, else at `otherwise` there.
+#[cfg(feature = "postgres")]
+fn check_server(
+    root: &Table,
+    path: Vec<&str>,
+    server: &crate::client::postgres::Settings,
+    otherwise: Option<&str>,
+    report: &mut Report,
+) {
+    let password = match &server.password {
+        Some(SecretSource::File(file)) => Some(file),
+        _ => None,
+    };
+    let files = [
+        ("password_file", password, true),
+        ("ca_file", server.tls.ca_file.as_ref(), false),
+        ("certificate_file", server.tls.certificate_file.as_ref(), false),
+        ("key_file", server.tls.key_file.as_ref(), true),
+    ];
+    for (key, file, is_secret) in files {
+        let at = |key| [path.as_slice(), &[key]].concat();
+        let place = if root.has(&at(key)) { Some(at(key)) } else { otherwise.map(at) };
+        if let (Some(file), Some(place)) = (file, place) {
+            look(root, place, file, is_secret, report);
+        }
+    }
 }
 
 /// Looks at `file`, which the key at `path` names.
@@ -37,7 +94,7 @@ fn look(root: &Table, path: Vec<&str>, file: &Path, is_secret: bool, report: &mu
     let (problem, help) = match std::fs::metadata(file) {
         Err(error) => (
             format!("names a file that cannot be read: {error}"),
-            "nothing is taken in by this source until it can be: put it there, readable for forebay's user".to_owned(),
+            "nothing goes in or out there until it can be: put it there, readable for forebay's user".to_owned(),
         ),
         Ok(found) if !found.is_file() => ("names something that is no file".to_owned(), "name a file".to_owned()),
         Ok(found) if is_secret && world_readable(&found) => (

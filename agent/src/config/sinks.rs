@@ -1,6 +1,8 @@
 //! `[sinks.NAME]`: where events go.
 
 mod file;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod stdout;
 
 use forebay_buffer::Start;
@@ -19,11 +21,18 @@ use crate::{contract::BatchLimits, sink::Format};
 #[derive(Debug, Clone, Copy)]
 enum Type {
     File,
+    Postgres,
     Stdout,
 }
 
 /// The tables of all types, as the reference shows them.
-pub(super) static SCHEMAS: [&Schema; 3] = [&COMMON, &file::FILE, &stdout::STDOUT];
+pub(super) static SCHEMAS: &[&Schema] = &[
+    &COMMON,
+    &file::FILE,
+    #[cfg(feature = "postgres")]
+    &postgres::POSTGRES,
+    &stdout::STDOUT,
+];
 
 static COMMON: Schema = Schema {
     name: "sinks.NAME",
@@ -35,7 +44,10 @@ static COMMON: Schema = Schema {
 
 static TYPE: Key<Choice<Type>> = Key::required(
     "type",
-    Choice { what: "type of sink", of: &[("file", Type::File), ("stdout", Type::Stdout)] },
+    Choice {
+        what: "type of sink",
+        of: &[("file", Type::File), ("postgres", Type::Postgres), ("stdout", Type::Stdout)],
+    },
     "What kind of sink it is.",
 );
 
@@ -55,10 +67,14 @@ static MAX_RATE: Key<Rate> = Key::optional(
     "The most that it sends, counted in bytes of events before compression: leaves room on a thin line for others.",
 );
 
-static MAX_BATCH_EVENTS: Key<Count> = Key::with_default(
+/// A transaction costs a sync and three times the length of the line, so rows go in larger batches than lines.
+const MAX_BATCH_ROWS: usize = 10_000;
+const MAX_BATCH_LINES: usize = 1_000;
+
+static MAX_BATCH_EVENTS: Key<Count> = Key::optional(
     "max_batch_events",
     Count { min: 1, max: 100_000 },
-    "1000",
+    "1000; into Postgres 10000",
     "The most events that are delivered and confirmed together.",
 );
 
@@ -86,6 +102,17 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> Result
     let kind = Section::peek(reader, &path, entry.key, table, &COMMON).value(&TYPE)?;
     let schema = match kind {
         Type::File => &file::FILE,
+        #[cfg(feature = "postgres")]
+        Type::Postgres => &postgres::POSTGRES,
+        #[cfg(not(feature = "postgres"))]
+        Type::Postgres => {
+            let mut section = Section::peek(reader, &path, entry.key, table, &COMMON);
+            return Err(section.error(
+                TYPE.name,
+                "is a type that this build lacks",
+                "install one with the feature postgres",
+            ));
+        }
         Type::Stdout => &stdout::STDOUT,
     };
     let mut section = Section::open(reader, &path, entry.key, table, vec![&COMMON, schema]);
@@ -93,9 +120,14 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> Result
     let start = section.value(&START);
     let max_bytes_per_second = section.given(&MAX_RATE);
     let renamed_from = section.given(&RENAMED_FROM);
-    let batch = read_batch(&mut section);
+    let max_events = if matches!(kind, Type::Postgres) { MAX_BATCH_ROWS } else { MAX_BATCH_LINES };
+    let batch = read_batch(&mut section, max_events);
     let kind = match kind {
         Type::File => file::read(&mut section, name, batch).map(SinkKind::File),
+        #[cfg(feature = "postgres")]
+        Type::Postgres => postgres::read(&mut section, batch).map(|settings| SinkKind::Postgres(Box::new(settings))),
+        #[cfg(not(feature = "postgres"))]
+        Type::Postgres => unreachable!("it has no schema, and is refused above"),
         Type::Stdout => stdout::read(&mut section, batch).map(SinkKind::Stdout),
     };
     Ok(SinkConfig {
@@ -107,8 +139,8 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> Result
     })
 }
 
-fn read_batch(section: &mut Section<'_, '_, '_>) -> Result<BatchLimits, Reported> {
-    let (events, bytes) = (section.value(&MAX_BATCH_EVENTS), section.value(&MAX_BATCH_BYTES));
+fn read_batch(section: &mut Section<'_, '_, '_>, max_events: usize) -> Result<BatchLimits, Reported> {
+    let (events, bytes) = (section.given(&MAX_BATCH_EVENTS), section.value(&MAX_BATCH_BYTES));
     let fits = |limit| usize::try_from(limit).expect("64 Mi fit the address space");
-    Ok(BatchLimits { max_events: fits(events?), max_bytes: fits(bytes?) })
+    Ok(BatchLimits { max_events: events?.map_or(max_events, fits), max_bytes: fits(bytes?) })
 }

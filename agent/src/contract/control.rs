@@ -52,14 +52,44 @@ impl fmt::Display for CheckpointKey {
     }
 }
 
-/// A control table.
+/// Who keeps a row: nobody else moves it, and nobody else takes it for the truth.
+///
+/// A table may be reached by two names (a pooler's and the server's own), so that it cannot be told from a config that
+/// the control table and a sink's own are one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptBy {
+    /// The sink, in the transaction of its data: it is the truth about them.
+    Sink,
+    /// Delivery, some time after the sink has confirmed.
+    Delivery,
+}
+
+/// A control table. Every call ends by itself, with an error if it must: nobody need guard it with a timeout.
 pub trait Control: Send + Sync {
-    /// The checkpoint in the row of `key`. `None`: there is no row.
-    fn load<'a>(&'a self, key: &'a CheckpointKey) -> BoxFuture<'a, Result<Option<Checkpoint>, ControlError>>;
+    /// Where it is, for messages: server, database, table.
+    fn place(&self) -> &str;
+
+    /// The rows of `keys` that are there, all asked for at once.
+    fn load<'a>(&'a self, keys: &'a [CheckpointKey]) -> BoxFuture<'a, Result<Vec<ControlRow>, ControlError>>;
 
     /// Moves the rows, each from what it must be now (`None`: not there) to what it will be: by compare-and-set, all of
     /// them or none.
     fn save<'a>(&'a self, moves: &'a [CheckpointMove]) -> BoxFuture<'a, Result<(), ControlError>>;
+
+    /// Every row of `namespace`, in the order of their keys.
+    fn list<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Result<Vec<ControlRow>, ControlError>>;
+}
+
+/// A row as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlRow {
+    /// Which.
+    pub key: CheckpointKey,
+    /// Who keeps it, if it says so.
+    pub kept_by: Option<KeptBy>,
+    /// What is in it; or why that cannot be read: it is no checkpoint of this program, and is never written over. The
+    /// message names the row and what is wrong with it.
+    pub checkpoint: Result<Checkpoint, String>,
 }
 
 /// One row's move.

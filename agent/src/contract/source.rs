@@ -43,7 +43,10 @@ pub struct SourceBatch {
     /// What tells an event from one that was sent again: one for each event, or none at all. An event whose identity is
     /// among the last [`SourceBatch::window`] of its partition is left out, and counted as a duplicate.
     pub identities: Vec<Option<Identity>>,
-    /// How many identities the partition remembers, this batch's included. They are on disk with the events.
+    /// The same for what is refused: one for each of [`SourceBatch::refused`], or none at all.
+    pub refused_identities: Vec<Option<Identity>>,
+    /// How many identities the partition remembers, this batch's included. They are on disk with the events. Where many
+    /// partitions remember many, it is fewer.
     pub window: u32,
 }
 
@@ -141,31 +144,44 @@ pub enum PartitionRequest {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Resume, IntakeError>>,
     },
-    /// Count events that came and could not be kept (MQTT QoS 0 under backpressure) in the loss ledger.
-    Lose {
-        /// How many.
-        events: u64,
-        /// Their bytes.
-        bytes: u64,
-        /// Why.
-        reason: String,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Result<(), IntakeError>>,
-    },
+}
+
+/// Events that came and could not be kept (MQTT QoS 0 under backpressure), for the loss ledger.
+pub struct LossRequest {
+    /// The partition that they were for.
+    pub partition: String,
+    /// How many.
+    pub events: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Why.
+    pub reason: String,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<(), IntakeError>>,
+}
+
+/// What comes from one source. Losses are counted while everything else waits for room, so they have a way of their own.
+pub struct IntakeRequests {
+    /// Everything else, in order.
+    pub queue: mpsc::Receiver<IntakeRequest>,
+    /// Losses.
+    pub losses: mpsc::Receiver<LossRequest>,
 }
 
 /// A source's way into the buffer.
 #[derive(Clone)]
 pub struct Intake {
     requests: mpsc::Sender<IntakeRequest>,
+    losses: mpsc::Sender<LossRequest>,
     full: watch::Receiver<bool>,
 }
 
 impl Intake {
-    /// The handle and the queue that the intake loop reads. `full` says whether the buffer holds this stream back.
-    pub fn new(full: watch::Receiver<bool>) -> (Self, mpsc::Receiver<IntakeRequest>) {
+    /// The handle and what the intake loop reads. `full` says whether the buffer holds this stream back.
+    pub fn new(full: watch::Receiver<bool>) -> (Self, IntakeRequests) {
         let (requests, queue) = mpsc::channel(INTAKE_QUEUE);
-        (Self { requests, full }, queue)
+        let (losses, lost) = mpsc::channel(INTAKE_QUEUE);
+        (Self { requests, losses, full }, IntakeRequests { queue, losses: lost })
     }
 
     /// Opens `partition` and says where to resume. Must come before the first batch of a shared numbering; with an
@@ -196,6 +212,13 @@ impl Intake {
         *self.full.borrow()
     }
 
+    /// Ends when [`Intake::is_full`] says something else than `full`.
+    pub async fn is_no_longer(&self, full: bool) {
+        if self.full.clone().wait_for(|now| *now != full).await.is_err() {
+            std::future::pending().await // Nobody is there any more to say so.
+        }
+    }
+
     /// Follows how far every sink has confirmed `partition`.
     pub async fn delivered(&self, partition: &str) -> Result<watch::Receiver<Delivered>, IntakeError> {
         self.ask_of(partition, |reply| PartitionRequest::Watch { reply }).await
@@ -207,10 +230,14 @@ impl Intake {
         self.ask_of(partition, |reply| PartitionRequest::Lost { reply }).await
     }
 
-    /// Puts events that came and could not be kept into the loss ledger (Promise 6).
+    /// Puts events that came and could not be kept into the loss ledger (Promise 6). It waits for none of the batches
+    /// that were handed over: a full buffer is when events are lost.
     pub async fn lose(&self, partition: &str, events: u64, bytes: u64, reason: &str) -> Result<(), IntakeError> {
-        let reason = reason.to_owned();
-        self.ask_of(partition, |reply| PartitionRequest::Lose { events, bytes, reason, reply }).await
+        let (reply, answer) = oneshot::channel();
+        let (partition, reason) = (partition.to_owned(), reason.to_owned());
+        let loss = LossRequest { partition, events, bytes, reason, reply };
+        self.losses.send(loss).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
     }
 
     async fn append(&self, partition: &str, batch: SourceBatch, wait: bool) -> Result<Receipt, IntakeError> {

@@ -8,6 +8,7 @@ use std::{
 use forebay_buffer::{Buffer, Error, Partition, Subscription};
 
 use super::{
+    control::Board,
     feed::{Feed, blocking},
     pace::Pace,
     session::{End, Session, interrupted},
@@ -31,6 +32,7 @@ pub(super) struct LaneTask {
     pub(super) partition: Partition,
     pub(super) feed: Feed,
     pub(super) pace: Option<Pace>,
+    pub(super) board: Option<Board>,
     pub(super) progress: Arc<Progress>,
     pub(super) fences: Fences,
 }

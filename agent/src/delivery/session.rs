@@ -5,6 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use forebay_buffer::{Checkpoint, Error, Numbering, Offset, Refused, Subscription};
 
 use super::{
+    control::Lineage,
     decide::{Decision, Facts, decide},
     feed::{blocking, refused},
     lane::LaneTask,
@@ -117,7 +118,12 @@ impl Session<'_> {
         };
         let (after, expected) = match self.decide(local.checkpoint, &resumed).await? {
             Decision::ResumeAfter { after, expected } => (after, expected),
-            Decision::Stop(message) => return Err(SinkError::Stop(message).into()),
+            Decision::Stop(message) => {
+                if let Some(board) = &self.task.board {
+                    board.withdraw(&self.task.label);
+                }
+                return Err(SinkError::Stop(message).into());
+            }
         };
         let Resumed { destination, refusals, note } = resumed;
         if !refusals.is_empty() {
@@ -129,6 +135,7 @@ impl Session<'_> {
             _ => None,
         };
         self.tell_the_buffer(destination, after, note).await?;
+        self.tell_the_board(local.checkpoint);
         // The outcome of everything that was in flight is known now, to the buffer too: the leases may go.
         let settled = self.window.resolve(found);
         self.task.progress.count(settled.events, settled.bytes);
@@ -153,6 +160,24 @@ impl Session<'_> {
             _ => subscription.resume_here(),
         })
         .await
+    }
+
+    /// The control table learns where this stands, and what `local` had been before, to tell a clone by.
+    fn tell_the_board(&self, local: Option<Checkpoint>) {
+        let Some(board) = &self.task.board else { return };
+        let (subscription, buffer) = (self.subscription.clone(), self.task.buffer.clone());
+        let numbering = self.task.id.numbering;
+        let knows = move |found: Checkpoint| {
+            buffer.knows_tag(numbering, found.tag)
+                && subscription.checkpoint_at(found.offset).is_some_and(|here| here.tag == found.tag)
+        };
+        let lineage = Lineage {
+            numbering,
+            generation: self.task.buffer.generation(),
+            delivered: local.map(|local| local.generation),
+            knows: Arc::new(knows),
+        };
+        board.stands(&self.task.label, &self.task.id, lineage, self.subscription.checkpoint());
     }
 
     async fn decide(&mut self, local: Option<Checkpoint>, resumed: &Resumed) -> Result<Decision, Error> {
@@ -266,6 +291,9 @@ impl Session<'_> {
                 self.window.confirm(confirmed.offset)
             };
             self.task.progress.count(settled.events, settled.bytes);
+            if let Some(board) = &self.task.board {
+                board.confirmed(&self.task.label, confirmed);
+            }
         }
         self.well();
         Ok(())

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::group::size_bytes;
+use super::group::Size;
 use crate::contract::{INTAKE_QUEUE, PartitionRequest};
 
-/// Bytes of events in flight of one source. A single larger batch passes alone.
+/// Bytes of events in flight of one source, as they are in memory. A single larger batch passes alone.
 const MAX_BYTES: usize = 4 << 20;
 /// What one byte permit stands for.
 const UNIT_BYTES: usize = 1 << 10;
@@ -21,6 +21,8 @@ pub(super) struct Admission {
 /// A request, and the room that it takes up until it is answered.
 pub(super) struct Admitted {
     pub(super) request: PartitionRequest,
+    /// What the events in it take up, counted once: that is a walk over all of them.
+    pub(super) size: Size,
     pub(super) permit: Permit,
 }
 
@@ -43,16 +45,16 @@ impl Admission {
     /// Waits until there is room for `request`.
     pub(super) async fn admit(&self, request: PartitionRequest) -> Admitted {
         const OPEN: &str = "these semaphores are never closed";
-        let bytes = match &request {
-            PartitionRequest::Append { batch, .. } => size_bytes(batch),
-            _ => 0,
+        let size = match &request {
+            PartitionRequest::Append { batch, .. } => Size::of_batch(batch),
+            _ => Size::default(),
         };
-        let units = bytes.div_ceil(UNIT_BYTES).min(MAX_BYTES / UNIT_BYTES) as u32;
+        let units = size.held.div_ceil(UNIT_BYTES).min(MAX_BYTES / UNIT_BYTES) as u32;
         let permit = Permit {
             _request: Arc::clone(&self.requests).acquire_owned().await.expect(OPEN),
             _units: Arc::clone(&self.units).acquire_many_owned(units).await.expect(OPEN),
         };
-        Admitted { request, permit }
+        Admitted { request, size, permit }
     }
 }
 
@@ -60,7 +62,7 @@ impl Admission {
 mod tests {
     use std::{future::Future, pin::pin, task::Poll};
 
-    use forebay_buffer::{Event, Timestamp};
+    use forebay_buffer::{Event, Timestamp, Value};
     use tokio::sync::oneshot;
 
     use super::*;
@@ -96,8 +98,19 @@ mod tests {
         let huge = admission.admit(append(3 * MAX_BYTES)).await;
         assert!(!is_let_in(&admission, 1).await);
         drop(huge);
-        let _half = admission.admit(append(MAX_BYTES / 2)).await;
-        assert!(is_let_in(&admission, MAX_BYTES / 2).await);
-        assert!(!is_let_in(&admission, MAX_BYTES / 2 + 1).await);
+        let half = MAX_BYTES / 2 - size_of::<Event>();
+        let _half = admission.admit(append(half)).await;
+        assert!(is_let_in(&admission, half).await);
+        assert!(!is_let_in(&admission, half + 1).await);
+    }
+
+    #[tokio::test]
+    async fn what_headers_take_up_besides_their_text_is_counted() {
+        let headers = vec![("a".to_owned(), Value::Boolean(true)); MAX_BYTES / 64];
+        let event = Event { headers, ..Event::new(Timestamp(0), "") };
+        let batch = SourceBatch { events: vec![event], ..SourceBatch::default() };
+        let admission = Admission::default();
+        let _many = admission.admit(PartitionRequest::Append { batch, wait: true, reply: oneshot::channel().0 }).await;
+        assert!(!is_let_in(&admission, 1).await);
     }
 }

@@ -1,8 +1,6 @@
 //! Batches of one partition that are written together.
 
-use std::collections::HashSet;
-
-use forebay_buffer::{Appended, Batch};
+use forebay_buffer::{Appended, Batch, Event, Value};
 use tokio::sync::oneshot;
 
 use super::{admission::Permit, answer, memory::Memory};
@@ -13,15 +11,42 @@ const ENOUGH_BYTES: u64 = 256 << 10;
 /// Nor one of more than this part of the stream's share, which it may not fit into where each of its batches does.
 const SHARES: u64 = 8;
 
-/// Bytes of events in a batch, refused ones included.
-pub(super) fn size_bytes(batch: &SourceBatch) -> usize {
-    let refused = batch.refused.iter().map(|refused| refused.event.size_bytes());
-    batch.events.iter().map(|event| event.size_bytes()).chain(refused).sum()
+/// Bytes of events, refused ones included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    /// As [`Event::size_bytes`] counts.
+    pub(super) counted: usize,
+    /// As they are in memory: many small headers take up more than their text.
+    pub(super) held: usize,
+}
+
+impl Size {
+    fn of(event: &Event) -> Self {
+        let counted = event.size_bytes();
+        let besides = size_of::<Event>() + event.headers.len() * size_of::<(String, Value)>();
+        Self { counted, held: counted + besides }
+    }
+
+    /// Of all that is in a batch.
+    pub(super) fn of_batch(batch: &SourceBatch) -> Self {
+        let events = batch.events.iter().chain(batch.refused.iter().map(|refused| &refused.event));
+        events.map(Self::of).fold(Self::default(), Self::and)
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { counted: self.counted + other.counted, held: self.held + other.held }
+    }
+
+    fn without(self, part: Self) -> Self {
+        Self { counted: self.counted - part.counted, held: self.held - part.held }
+    }
 }
 
 /// One batch that waits for the disk.
 pub(super) struct Waiting {
     pub(super) batch: SourceBatch,
+    /// What it takes up.
+    pub(super) size: Size,
     /// Whether it waits for room in a full buffer.
     pub(super) wait: bool,
     pub(super) reply: oneshot::Sender<Result<Appended, IntakeError>>,
@@ -32,18 +57,22 @@ pub(super) struct Waiting {
 pub(super) struct Group {
     /// All events, in order.
     pub(super) batch: Batch,
-    /// Bytes of [`Group::batch`].
-    pub(super) size_bytes: usize,
+    /// What [`Group::batch`] takes up.
+    pub(super) size: Size,
     /// How many of its events the source could not make anything of.
     pub(super) refused: u64,
     /// How many were left out, for they are here or on disk already.
     pub(super) duplicates: u64,
     /// Whether its members wait for room.
     pub(super) wait: bool,
+    /// How many identities the partition is to remember. `None`: there is nothing here to be known again.
+    pub(super) window: Option<u32>,
     /// What each event is known by. [`Batch::identities`] has those that are not left out.
     identities: Vec<Option<Identity>>,
-    /// What the events that were taken out are known by, and the window of that memory. `None`: there were none.
-    news: Option<(Vec<Identity>, u32)>,
+    /// And each that is refused.
+    refused_identities: Vec<Option<Identity>>,
+    /// How to take back what the memory learnt from this group.
+    learnt: Vec<Option<Identity>>,
     members: Vec<Member>,
 }
 
@@ -58,38 +87,44 @@ impl Group {
     pub(super) fn new(first: Waiting) -> Self {
         let mut group = Self {
             batch: Batch::default(),
-            size_bytes: 0,
+            size: Size::default(),
             refused: 0,
             duplicates: 0,
             wait: first.wait,
+            window: None,
             identities: Vec::new(),
-            news: None,
+            refused_identities: Vec::new(),
+            learnt: Vec::new(),
             members: Vec::new(),
         };
         group.push(first);
         group
     }
 
-    /// Whether a batch may share the fate of this group, in a stream of at most `max_bytes`. Batches with offsets of their own keep their own receipts.
-    pub(super) fn can_take(&self, next: &SourceBatch, wait: bool, max_bytes: u64) -> bool {
+    /// Whether a batch may share the fate of this group, in a stream of at most `max_bytes`. Batches with offsets of
+    /// their own keep their own receipts.
+    pub(super) fn can_take(&self, next: &SourceBatch, size: Size, wait: bool, max_bytes: u64) -> bool {
         let assigned = self.batch.offsets.is_empty() && next.offsets.is_empty();
-        let together = (self.size_bytes + size_bytes(next)) as u64;
+        let together = self.size.and(size).held as u64;
         self.wait == wait && assigned && together <= ENOUGH_BYTES.min(max_bytes / SHARES)
     }
 
     /// Adds a batch behind those that are here.
     pub(super) fn push(&mut self, waiting: Waiting) {
-        let Waiting { batch, reply, permit, .. } = waiting;
-        self.size_bytes += size_bytes(&batch);
-        let SourceBatch { events, offsets, refused, position, mut identities, window } = batch;
-        if !events.is_empty() {
-            self.batch.window = window;
+        let Waiting { batch, size, reply, permit, .. } = waiting;
+        self.size = self.size.and(size);
+        let SourceBatch { events, offsets, refused, position, mut identities, mut refused_identities, window } = batch;
+        if !(events.is_empty() && refused_identities.is_empty()) {
+            self.window = Some(window);
         }
         if window == 0 {
             identities.clear();
+            refused_identities.clear();
         }
         identities.resize(events.len(), None);
         self.identities.extend(identities);
+        refused_identities.resize(refused.len(), None);
+        self.refused_identities.extend(refused_identities);
         self.members.push(Member { events: events.len() as u64, reply, _permit: permit });
         self.refused += refused.len() as u64;
         self.batch.events.extend(events);
@@ -98,44 +133,60 @@ impl Group {
         self.batch.position = position.or(self.batch.position.take());
     }
 
-    /// Leaves out every event that `memory` knows, and every one that is here twice.
-    pub(super) fn leave_out_duplicates(&mut self, memory: &mut Memory) {
+    /// Leaves out everything that is among the last `window` of `memory` when its turn comes, and has the rest
+    /// remembered: [`Group::forget`] it unless it comes to be on disk.
+    pub(super) fn leave_out_duplicates(&mut self, memory: &mut Memory, window: u32) {
+        self.batch.window = window;
+        memory.limit(window);
         let identities = std::mem::take(&mut self.identities);
-        if identities.iter().all(Option::is_none) {
+        let refused_identities = std::mem::take(&mut self.refused_identities);
+        if identities.iter().chain(&refused_identities).all(Option::is_none) {
             return;
         }
-        memory.limit(self.batch.window);
+        let (kept, learnt) = (&mut self.batch.identities, &mut self.learnt);
+        let mut is_new = |identity: Option<Identity>| {
+            let Some(identity) = identity else { return true };
+            let is_new = !memory.knows(identity);
+            if is_new {
+                learnt.push(memory.add(identity, window));
+                kept.push(identity);
+            }
+            is_new
+        };
         let offsets = std::mem::take(&mut self.batch.offsets);
         let events = std::mem::take(&mut self.batch.events);
         let mut all = events.into_iter().zip(identities).enumerate();
-        let mut met = HashSet::new();
         for member in &mut self.members {
             for (index, (event, identity)) in all.by_ref().take(member.events as usize) {
-                if identity.is_some_and(|identity| memory.knows(identity) || !met.insert(identity)) {
-                    self.size_bytes -= event.size_bytes();
+                if is_new(identity) {
+                    self.batch.events.push(event);
+                    self.batch.offsets.extend(offsets.get(index));
+                } else {
+                    self.size = self.size.without(Size::of(&event));
                     self.duplicates += 1;
                     member.events -= 1;
-                    continue;
                 }
-                self.batch.events.push(event);
-                self.batch.identities.extend(identity);
-                self.batch.offsets.extend(offsets.get(index));
+            }
+        }
+        for (refused, identity) in std::mem::take(&mut self.batch.refused).into_iter().zip(refused_identities) {
+            if is_new(identity) {
+                self.batch.refused.push(refused);
+            } else {
+                self.size = self.size.without(Size::of(&refused.event));
+                self.duplicates += 1;
+                self.refused -= 1;
             }
         }
     }
 
-    /// Takes the events out; what is left is who to answer, and what to remember.
+    /// Takes the events out, once; what is left is who to answer, and what to forget.
     pub(super) fn take_batch(&mut self) -> Batch {
-        let batch = std::mem::take(&mut self.batch);
-        self.news = (!batch.events.is_empty()).then(|| (batch.identities.clone(), batch.window));
-        batch
+        std::mem::take(&mut self.batch)
     }
 
-    /// Puts what is on disk by now into `memory`.
-    pub(super) fn remember(&mut self, memory: &mut Memory) {
-        if let Some((identities, window)) = self.news.take() {
-            memory.add(&identities, window);
-        }
+    /// Has `memory` forget what it learnt from this group, which is not on disk.
+    pub(super) fn forget(&mut self, memory: &mut Memory) {
+        memory.take_back(std::mem::take(&mut self.learnt));
     }
 
     /// Tells every member that the group is on disk.
@@ -156,5 +207,30 @@ impl Group {
         for member in self.members {
             answer(member.reply, Err(error.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_buffer::Timestamp;
+
+    use super::*;
+    use crate::{contract::PartitionRequest, intake::admission::Admission};
+
+    fn batch(headers: usize) -> SourceBatch {
+        let headers = vec![("a".to_owned(), Value::Boolean(true)); headers];
+        SourceBatch { events: vec![Event { headers, ..Event::new(Timestamp(0), "") }], ..SourceBatch::default() }
+    }
+
+    #[tokio::test]
+    async fn many_small_headers_fill_a_group() {
+        let (reply, _) = oneshot::channel();
+        let few = Size::of_batch(&batch(1));
+        let first = PartitionRequest::Append { batch: batch(5_000), wait: true, reply: oneshot::channel().0 };
+        let admitted = Admission::default().admit(first).await;
+        let (size, permit) = (admitted.size, admitted.permit);
+        assert!(size.counted < 16 << 10 && size.held > ENOUGH_BYTES as usize);
+        let group = Group::new(Waiting { batch: batch(5_000), size, wait: true, reply, permit });
+        assert!(!group.can_take(&batch(1), few, true, u64::MAX));
     }
 }

@@ -12,6 +12,7 @@ use super::{
     group::{Group, Waiting},
     memory::Memory,
     pressure::news,
+    window::Share,
 };
 use crate::contract::{Delivered, INTAKE_QUEUE, IntakeError, PartitionRequest, Resume};
 
@@ -28,6 +29,8 @@ pub(super) struct Lane {
     partition: Option<Partition>,
     /// What the events of [`Lane::partition`] are known by.
     memory: Memory,
+    /// How many of these there may be. `None` as long as it remembers nothing.
+    share: Option<Share>,
     /// How often the source has said that the partition is lost, as soon as it says so.
     losses: watch::Receiver<u64>,
     losses_done: u64,
@@ -56,7 +59,8 @@ impl Lane {
         let (handle, queue) = mpsc::channel(INTAKE_QUEUE);
         let (losses_handle, losses) = watch::channel(0);
         let (partition, memory) = (None, Memory::default());
-        let lane = Self { shared, name, queue, next: None, partition, memory, losses, losses_done: 0, closed: None };
+        let (next, share, closed) = (None, None, None);
+        let lane = Self { shared, name, queue, next, partition, memory, share, losses, losses_done: 0, closed };
         (lane, LaneHandle { queue: handle, losses: losses_handle })
     }
 
@@ -65,12 +69,12 @@ impl Lane {
         loop {
             let next = match self.next.take() {
                 Some(next) => Some(next),
-                None => self.queue.recv().await,
+                None => self.receive().await,
             };
-            let Some(Admitted { request, permit }) = next else { return };
+            let Some(Admitted { request, size, permit }) = next else { return };
             match request {
                 PartitionRequest::Append { batch, wait, reply, .. } => {
-                    let group = self.gather(Waiting { batch, wait, reply, permit });
+                    let group = self.gather(Waiting { batch, size, wait, reply, permit });
                     self.write(group).await;
                 }
                 PartitionRequest::Resume { numbering, reply, .. } => answer(reply, self.resume(numbering).await),
@@ -80,9 +84,17 @@ impl Lane {
                     answer(reply, outcome);
                 }
                 PartitionRequest::Watch { reply, .. } => answer(reply, self.watch().await),
-                PartitionRequest::Lose { events, bytes, reason, reply, .. } => {
-                    answer(reply, self.record_loss(events, bytes, &reason).await);
-                }
+            }
+        }
+    }
+
+    /// The next request. Meanwhile what is remembered shrinks as more partitions come to remember something.
+    async fn receive(&mut self) -> Option<Admitted> {
+        loop {
+            let Some(share) = &mut self.share else { return self.queue.recv().await };
+            tokio::select! {
+                next = self.queue.recv() => return next,
+                window = share.changed() => self.memory.limit(window),
             }
         }
     }
@@ -90,15 +102,15 @@ impl Lane {
     /// Puts `first` together with whatever waits behind it and can share its fate.
     fn gather(&mut self, first: Waiting) -> Group {
         let mut group = Group::new(first);
-        while let Ok(Admitted { request, permit }) = self.queue.try_recv() {
+        while let Ok(Admitted { request, size, permit }) = self.queue.try_recv() {
             match request {
                 PartitionRequest::Append { batch, wait, reply, .. }
-                    if group.can_take(&batch, wait, self.shared.max_bytes) =>
+                    if group.can_take(&batch, size, wait, self.shared.max_bytes) =>
                 {
-                    group.push(Waiting { batch, wait, reply, permit });
+                    group.push(Waiting { batch, size, wait, reply, permit });
                 }
                 request => {
-                    self.next = Some(Admitted { request, permit });
+                    self.next = Some(Admitted { request, size, permit });
                     break;
                 }
             }
@@ -107,30 +119,42 @@ impl Lane {
     }
 
     async fn write(&mut self, mut group: Group) {
+        match self.append(&mut group).await {
+            Ok(appended) => {
+                if appended.dropped > 0 {
+                    group.forget(&mut self.memory);
+                }
+                let progress = &self.shared.progress;
+                progress.count(appended.events, group.size.counted as u64);
+                count(&progress.refused, group.refused);
+                count(&progress.dropped, appended.dropped);
+                count(&progress.duplicates, group.duplicates);
+                group.acknowledge(appended);
+            }
+            Err(error) => {
+                group.forget(&mut self.memory);
+                group.refuse(&error);
+            }
+        }
+    }
+
+    /// Appends the group, once there is room. An error says that nothing of it was kept.
+    async fn append(&mut self, group: &mut Group) -> Result<Appended, IntakeError> {
         let shared = Arc::clone(&self.shared);
         let mut held_back = None;
         let mut encoded = None;
         loop {
             if let Some(error) = self.refusal() {
-                return group.refuse(&error);
+                return Err(error);
             }
             // Asked for before the attempt, so that no news of room is missed.
             let room = shared.buffer.room_made();
-            match self.attempt(&mut group, encoded.take()).await {
-                Ok(appended) => {
-                    if appended.dropped == 0 {
-                        group.remember(&mut self.memory);
-                    }
-                    shared.progress.count(appended.events, group.size_bytes as u64);
-                    count(&shared.progress.refused, group.refused);
-                    count(&shared.progress.dropped, appended.dropped);
-                    count(&shared.progress.duplicates, group.duplicates);
-                    return group.acknowledge(appended);
-                }
+            match self.attempt(group, encoded.take()).await {
+                Ok(appended) => return Ok(appended),
                 Err(Attempt::Full(back)) => {
                     shared.pressure.met();
                     if !group.wait {
-                        return group.refuse(&IntakeError::Full);
+                        return Err(IntakeError::Full);
                     }
                     held_back.get_or_insert_with(|| shared.pressure.waiting());
                     encoded = back;
@@ -139,13 +163,13 @@ impl Lane {
                     // A later batch's position would skip this one: nothing more until the source has looked again.
                     let error = refused(error);
                     self.closed = group.wait.then(|| IntakeError::Closed(error.to_string()));
-                    return group.refuse(&error);
+                    return Err(error);
                 }
-                Err(Attempt::Failed(error)) => return group.refuse(&shared.fail(error)),
+                Err(Attempt::Failed(error)) => return Err(shared.fail(error)),
             }
             if let Err(error) = self.wait_for_room(room).await {
                 self.closed = Some(error.clone());
-                return group.refuse(&error);
+                return Err(error);
             }
         }
     }
@@ -168,17 +192,23 @@ impl Lane {
 
     async fn attempt(&mut self, group: &mut Group, encoded: Option<Encoded>) -> Result<Appended, Attempt> {
         let partition = self.open(Numbering::Assigned).await?;
-        if encoded.is_none() {
-            group.leave_out_duplicates(&mut self.memory);
-        }
-        let queued = match encoded {
-            None if group.size_bytes < INLINE_BYTES => partition.append(partition.encode(group.take_batch())?),
-            Some(encoded) if group.size_bytes < INLINE_BYTES => partition.append(encoded),
-            encoded => {
-                let batch = group.take_batch();
-                let _working = self.shared.progress.working();
-                blocking(move || Ok(partition.append(encoded.map_or_else(|| partition.encode(batch), Ok)?))).await?
+        let encode: Box<dyn FnOnce() -> Result<Encoded, Error> + Send> = match encoded {
+            Some(encoded) => Box::new(move || Ok(encoded)),
+            None => {
+                if let Some(wanted) = group.window {
+                    let window = self.window(wanted);
+                    group.leave_out_duplicates(&mut self.memory, window);
+                }
+                let (partition, batch) = (partition.clone(), group.take_batch());
+                Box::new(move || partition.encode(batch))
             }
+        };
+        let append = move || Ok(partition.append(encode()?));
+        let queued = if group.size.counted < INLINE_BYTES {
+            append()?
+        } else {
+            let _working = self.shared.progress.working();
+            blocking(append).await?
         };
         match queued.await {
             Ok(appended) => Ok(appended),
@@ -199,20 +229,33 @@ impl Lane {
 
     fn take_up(&mut self, (partition, memory): (Partition, Memory)) -> Partition {
         self.memory = memory;
+        if !self.memory.is_empty() {
+            let share = self.share.get_or_insert_with(|| self.shared.windows.join());
+            self.memory.limit(share.get());
+        }
         self.partition.insert(partition).clone()
+    }
+
+    /// The window that the lane has where `wanted` is asked for.
+    fn window(&mut self, wanted: u32) -> u32 {
+        if wanted == 0 {
+            self.share = None;
+            return 0;
+        }
+        self.share.get_or_insert_with(|| self.shared.windows.join()).window(wanted)
     }
 
     async fn resume(&mut self, numbering: Numbering) -> Result<Resume, IntakeError> {
         if self.partition.as_ref().is_some_and(|partition| partition.numbering() != numbering) {
             self.partition = None;
         }
-        let partition = self.open(numbering).await.map_err(|error| self.explain(error))?;
+        let partition = self.open(numbering).await.map_err(|error| self.shared.explain(error))?;
         self.closed = None;
         Ok(standing(&partition))
     }
 
     async fn watch(&mut self) -> Result<watch::Receiver<Delivered>, IntakeError> {
-        let partition = self.open(Numbering::Assigned).await.map_err(|error| self.explain(error))?;
+        let partition = self.open(Numbering::Assigned).await.map_err(|error| self.shared.explain(error))?;
         let (sender, receiver) = watch::channel(delivered(&partition));
         tokio::spawn(async move {
             loop {
@@ -235,7 +278,7 @@ impl Lane {
     /// Takes back what was not delivered: the new owner reads it upstream.
     async fn lose_ownership(&mut self) -> Result<Resume, IntakeError> {
         self.closed = Some(IntakeError::Fenced);
-        let Some(partition) = self.existing().await.map_err(|error| self.explain(error))? else {
+        let Some(partition) = self.existing().await.map_err(|error| self.shared.explain(error))? else {
             return Ok(Resume { high_water: Offset::BEFORE_ALL, position: None });
         };
         let shared = Arc::clone(&self.shared);
@@ -246,7 +289,7 @@ impl Lane {
         });
         let outcome = taken.await;
         shared.fences.open(&shared.stream, &self.name);
-        let (events, opened) = outcome.map_err(|error| self.explain(error))?;
+        let (events, opened) = outcome.map_err(|error| self.shared.explain(error))?;
         self.take_up(opened);
         log::info!("{} ({}): lost to another owner; {events} events taken back", shared.progress.subject(), self.name);
         Ok(standing(&partition))
@@ -266,21 +309,15 @@ impl Lane {
         }
         Ok(self.partition.clone())
     }
+}
 
-    async fn record_loss(&mut self, events: u64, bytes: u64, reason: &str) -> Result<(), IntakeError> {
-        let partition = self.open(Numbering::Assigned).await.map_err(|error| self.explain(error))?;
-        let recorded = self.shared.buffer.record_loss(&partition, events, bytes, reason).await;
-        recorded.map_err(|error| self.explain(error))?;
-        count(&self.shared.progress.dropped, events);
-        Ok(())
-    }
-
+impl Shared {
     /// What a source is told of an error that is not about one of its batches.
-    fn explain(&self, error: Error) -> IntakeError {
+    pub(super) fn explain(&self, error: Error) -> IntakeError {
         match Attempt::from(error) {
             Attempt::Full(_) => IntakeError::Full,
             Attempt::Refused(error) => refused(error),
-            Attempt::Failed(error) => self.shared.fail(error),
+            Attempt::Failed(error) => self.fail(error),
         }
     }
 }

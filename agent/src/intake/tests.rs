@@ -9,7 +9,7 @@ mod duplicates;
 use super::*;
 use crate::{
     clock::ManualClock,
-    contract::{Intake, Receipt, Resume, SourceBatch},
+    contract::{INTAKE_QUEUE, Intake, Receipt, Resume, SourceBatch},
 };
 
 const STREAM: &str = "line1";
@@ -292,6 +292,24 @@ async fn events_that_could_not_be_kept_are_in_the_loss_ledger() {
     let mut inspector = rig.buffer.inspector().expect("the buffer is open");
     let losses = inspector.losses().expect("the ledger can be read");
     assert_eq!(losses.iter().map(|loss| (loss.events, loss.bytes)).collect::<Vec<_>>(), [(3, 300)]);
+}
+
+/// Promise 6. This is when events are lost, and whatever was handed over waits.
+#[tokio::test]
+async fn losses_are_in_the_ledger_while_everything_else_waits_for_room() {
+    let rig = Rig::new(128 << 10);
+    rig.fill().await;
+    let mut waiting = Vec::new();
+    for _ in 0..INTAKE_QUEUE + 10 {
+        waiting.push(rig.submit("0", noise(8 << 10)).await);
+    }
+    within(rig.intake().lose("0", 3, 300, "qos 0 while full")).await.expect("the ledger has room");
+    within(rig.intake().lose("new", 2, 20, "qos 0 while full")).await.expect("the ledger has room");
+    assert!(is_pending(&mut waiting[0]).await);
+    let losses = rig.buffer.inspector().expect("the buffer is open").losses().expect("the ledger can be read");
+    let losses: Vec<_> = losses.iter().map(|loss| (loss.partition.as_str(), loss.events, loss.bytes)).collect();
+    assert_eq!(losses, [("0", 3, 300), ("new", 2, 20)]);
+    assert_eq!(rig.progress.dropped.load(std::sync::atomic::Ordering::Relaxed), 5);
 }
 
 #[tokio::test]

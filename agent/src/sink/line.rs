@@ -7,9 +7,8 @@ use std::io::Write;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use forebay_buffer::{Event, Offset, TimeQuality, Timestamp, Value};
-use serde::de::IgnoredAny;
 
-use super::Format;
+use super::{Format, body::Body};
 use crate::contract::PartitionId;
 
 /// Appends `event` to `out`, line break included.
@@ -20,11 +19,7 @@ pub fn write_line(out: &mut Vec<u8>, format: Format, partition: &PartitionId, of
             Body::None => out.extend_from_slice(b"null"),
             Body::Json(json) => write_compact(out, json),
             Body::Text(text) => write_string(out, text),
-            Body::Bytes(bytes) => {
-                out.extend_from_slice(b"{\"body_base64\":");
-                write_base64(out, bytes);
-                out.push(b'}');
-            }
+            Body::Bytes(bytes) => write_encoded_body(out, bytes),
         },
     }
     out.push(b'\n');
@@ -48,6 +43,7 @@ fn write_envelope(out: &mut Vec<u8>, partition: &PartitionId, offset: Offset, ev
         write_text_or_base64(out, "key", key);
     }
     if !event.headers.is_empty() {
+        out.extend_from_slice(b",\"headers\":");
         write_headers(out, &event.headers);
     }
     if let Some(table) = &event.table {
@@ -72,25 +68,6 @@ fn write_envelope(out: &mut Vec<u8>, partition: &PartitionId, offset: Offset, ev
     out.push(b'}');
 }
 
-enum Body<'a> {
-    None,
-    Json(&'a str),
-    Text(&'a str),
-    Bytes(&'a [u8]),
-}
-
-impl<'a> Body<'a> {
-    fn of(event: &'a Event) -> Self {
-        let Some(bytes) = &event.body else { return Self::None };
-        // The validator looks at the grammar only, so UTF-8 comes first.
-        match std::str::from_utf8(bytes) {
-            Err(_) => Self::Bytes(bytes),
-            Ok(text) if serde_json::from_str::<IgnoredAny>(text).is_ok() => Self::Json(text),
-            Ok(text) => Self::Text(text),
-        }
-    }
-}
-
 /// Valid JSON, without its line breaks: they can only stand between tokens, where punctuation separates as well.
 fn write_compact(out: &mut Vec<u8>, json: &str) {
     let mut rest = json.trim_ascii().as_bytes();
@@ -101,9 +78,9 @@ fn write_compact(out: &mut Vec<u8>, json: &str) {
     out.extend_from_slice(rest);
 }
 
-/// One member for each name. A name that occurs more than once has all its values in an array.
-fn write_headers(out: &mut Vec<u8>, headers: &[(String, Value)]) {
-    out.extend_from_slice(b",\"headers\":{");
+/// An object, with one member for each name. A name that occurs more than once has all its values in an array.
+pub(super) fn write_headers(out: &mut Vec<u8>, headers: &[(String, Value)]) {
+    out.push(b'{');
     let mut first = true;
     for (at, (name, value)) in headers.iter().enumerate() {
         let same = |(other, _): &&(String, Value)| other == name;
@@ -129,7 +106,15 @@ fn write_headers(out: &mut Vec<u8>, headers: &[(String, Value)]) {
     out.push(b'}');
 }
 
-fn write_value(out: &mut Vec<u8>, value: &Value) {
+/// A body that is not text, where a JSON value must stand.
+pub(super) fn write_encoded_body(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(b"{\"body_base64\":");
+    write_base64(out, bytes);
+    out.push(b'}');
+}
+
+/// A header's value, as JSON.
+pub(super) fn write_value(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::String(text) => write_string(out, text),
         Value::Integer(integer) => write_integer(out, *integer),
@@ -162,7 +147,8 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-fn write_string(out: &mut Vec<u8>, text: &str) {
+/// `text` as a JSON string.
+pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
     write_json(out, text);
 }
 
@@ -176,7 +162,7 @@ fn write_integer(out: &mut Vec<u8>, integer: i64) {
 }
 
 /// RFC 3339 with microseconds, in UTC; a year beyond four digits has a sign, as ISO 8601 has it.
-fn write_time(out: &mut Vec<u8>, time: Timestamp) {
+pub(super) fn write_time(out: &mut Vec<u8>, time: Timestamp) {
     const MICROS_A_DAY: i64 = 86_400_000_000;
     let (days, micros) = (time.0.div_euclid(MICROS_A_DAY), time.0.rem_euclid(MICROS_A_DAY));
     let (year, month, day) = civil(days);

@@ -20,11 +20,12 @@ mod status;
 use std::{sync::Arc, time::Duration};
 
 use forebay_buffer::clock::Clock;
+use tokio::time::{Instant, sleep};
 
 pub use self::shape::{Dedupe, Identifier, Key, Shape};
 use self::{gather::Gather, serve::Service};
 use crate::{
-    client::mqtt::{Address, Broker, Connection, Error, Options, Qos, Version, Will},
+    client::mqtt::{Address, Broker, Connection, Error, Options, Qos, Version},
     contract::{BoxFuture, Intake, IntakeError, Shutdown, Source, SourceError},
     progress::{Condition, Progress},
     retry::Backoff,
@@ -34,6 +35,16 @@ use crate::{
 
 /// The longest pause after a broker has refused: it will, until somebody changes something.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
+/// A connection that lasted so long was a good one.
+const RAN_WELL: Duration = Duration::from_secs(10);
+/// After so many others in a row the next one must last before it is said to run: else each would be two lines in the
+/// log (Promise 7).
+const UNSTEADY: u32 = 3;
+/// So many in a row may mean that two clients take the session from each other for ever.
+const CONTESTED: u32 = 20;
+/// The longest pause then.
+const CONTESTED_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the config says of an MQTT source.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +83,13 @@ pub struct Settings {
     pub connect_timeout: Duration,
 }
 
+impl Settings {
+    /// What the broker knows the session of the source `name` of the agent `agent` by.
+    pub fn client_id(&self, agent: &str, name: &str) -> String {
+        self.client_id.clone().unwrap_or_else(|| format!("{agent}-{name}"))
+    }
+}
+
 /// The source. See the module.
 pub struct Mqtt {
     settings: Settings,
@@ -79,6 +97,10 @@ pub struct Mqtt {
     name: String,
     clock: Arc<dyn Clock>,
     progress: Arc<Progress>,
+    /// Between attempts to connect.
+    backoff: Backoff,
+    /// See [`RAN_WELL`].
+    ran_well: Duration,
 }
 
 /// How a connection ended.
@@ -112,14 +134,15 @@ impl Mqtt {
         clock: Arc<dyn Clock>,
         progress: Arc<Progress>,
     ) -> Self {
-        Self { settings, agent: agent.into(), name: name.into(), clock, progress }
+        let (agent, name) = (agent.into(), name.into());
+        Self { settings, agent, name, clock, progress, backoff: Backoff::default(), ran_well: RAN_WELL }
     }
 
     async fn run(&mut self, intake: Intake, mut shutdown: Shutdown) -> Result<(), SourceError> {
         let password = self.settings.password.as_ref().map(SecretSource::watch).transpose();
         let password = password.map_err(SourceError::Retry)?;
         let broker = self.broker().map_err(SourceError::Retry)?;
-        let client_id = self.client_id();
+        let client_id = self.settings.client_id(&self.agent, &self.name);
         let session = held::session(broker.address(), &client_id);
         let stored = intake.partitions().await.map_err(not_taken)?;
         let gather = Gather::load(stored, session, &self.settings.shape).map_err(SourceError::Stop)?;
@@ -127,10 +150,13 @@ impl Mqtt {
         let mut service =
             Service::new(&self.settings, status, gather, intake, Arc::clone(&self.clock), Arc::clone(&self.progress));
 
-        let mut quick = Backoff::default();
+        let mut quick = self.backoff.clone();
         let mut slow = Backoff::new(Duration::from_secs(1), REFUSED_PAUSE);
+        let mut contested = Backoff::new(Duration::from_secs(1), CONTESTED_PAUSE);
+        let mut short_lived = 0;
         loop {
-            let end = match self.connect(&broker, &client_id, password.as_ref(), service.will(), &mut shutdown).await {
+            let begun = Instant::now();
+            let end = match self.connect(&broker, &client_id, password.as_ref(), &mut service, &mut shutdown).await {
                 Ok(connection) => service.serve(connection, &mut shutdown).await,
                 Err(end) => end,
             };
@@ -138,28 +164,33 @@ impl Mqtt {
                 End::Shutdown => return service.settle(None).await.map_err(not_taken),
                 End::Intake(error) => return Err(not_taken(error)),
                 End::Lost(error) => {
-                    if service.has_run() {
+                    self.progress.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let has_run = service.has_run();
+                    if has_run && begun.elapsed() > self.ran_well {
                         quick.reset();
                         slow.reset();
+                        short_lived = 0;
+                    } else {
+                        short_lived += u32::from(has_run);
                     }
-                    self.progress.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    self.progress.enter("", Condition::Waiting(error.to_string()));
+                    service.set_probation(if short_lived < UNSTEADY { Duration::ZERO } else { self.ran_well });
+                    let is_contested = short_lived >= CONTESTED;
+                    let hint = match error {
+                        Error::Closed if is_contested => "; does another client have the same client_id?",
+                        _ => "",
+                    };
+                    self.progress.enter("", Condition::Waiting(format!("{error}{hint}")));
                     match error {
-                        Error::Lost(_) => quick.next(),
                         Error::Refused(_) => slow.next(),
+                        Error::Lost(_) | Error::Closed if is_contested => contested.next(),
+                        Error::Lost(_) | Error::Closed => quick.next(),
                     }
                 }
             };
-            if let Some(end) = service.wait(pause, &mut shutdown).await
-                && let End::Intake(error) = end
-            {
+            if let Err(End::Intake(error)) = service.meanwhile(sleep(pause), &mut shutdown).await {
                 return Err(not_taken(error));
             }
         }
-    }
-
-    fn client_id(&self) -> String {
-        self.settings.client_id.clone().unwrap_or_else(|| format!("{}-{}", self.agent, self.name))
     }
 
     fn broker(&self) -> Result<Broker, String> {
@@ -173,7 +204,7 @@ impl Mqtt {
         broker: &Broker,
         client_id: &str,
         password: Option<&Reread<Secret>>,
-        will: Option<Will>,
+        service: &mut Service<'_>,
         shutdown: &mut Shutdown,
     ) -> Result<Connection, End> {
         let settings = &self.settings;
@@ -186,14 +217,12 @@ impl Mqtt {
             keep_alive: settings.keep_alive,
             user: settings.user.clone(),
             password: password.map(|password| Secret::clone(&password.get())),
-            will,
+            will: service.will(),
             timeout: settings.connect_timeout,
         };
-        tokio::select! {
-            biased;
-            () = shutdown.requested() => Err(End::Shutdown),
-            connection = Connection::open(broker, &options) => Ok(connection?),
-        }
+        let dialled = service.meanwhile(Connection::dial(broker, &options), shutdown).await??;
+        service.asks();
+        Ok(service.meanwhile(dialled.be_welcomed(), shutdown).await??)
     }
 }
 
@@ -211,3 +240,6 @@ fn not_taken(error: IntakeError) -> SourceError {
         error => SourceError::Retry(format!("handing over messages: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

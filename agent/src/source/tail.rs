@@ -9,6 +9,10 @@
 //! from its beginning. Compressed files are never read: a file that was rotated and compressed while the agent was
 //! down leaves a warning.
 //!
+//! Where a pattern matches rotated names too, a file that turns up under one is not new: each position also names the
+//! files that were read to their end by its path, for as long as they are there ([`registry`]). Relied on: a rotation
+//! renames a file once, and the next one comes later than it takes to look through the folder twice.
+//!
 //! One follower reads each path ([`follow`]); a few of them at a time, whatever else hangs ([`slots`]).
 
 mod file;
@@ -24,7 +28,7 @@ mod slots;
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -104,7 +108,7 @@ impl Tail {
         Self { settings, clock, progress }
     }
 
-    async fn run(&mut self, intake: Intake, shutdown: Shutdown) -> Result<(), SourceError> {
+    fn followers(&self, intake: Intake, shutdown: Shutdown) -> Result<Followers, SourceError> {
         let patterns = Patterns::new(&self.settings.include, &self.settings.exclude).map_err(SourceError::Stop)?;
         let shared = Arc::new(Shared {
             settings: self.settings.clone(),
@@ -116,15 +120,20 @@ impl Tail {
             trickles: Slots::new(TRICKLERS),
             looks: Slots::new(LOOKERS),
         });
-        self.progress.enter("", Condition::Running);
-        let mut followers = Followers {
+        Ok(Followers {
             shared,
             intake,
             shutdown,
+            stored: Vec::new(),
             following: HashMap::new(),
             passed_over: HashMap::new(),
             tasks: JoinSet::new(),
-        };
+        })
+    }
+
+    async fn run(&mut self, intake: Intake, shutdown: Shutdown) -> Result<(), SourceError> {
+        let mut followers = self.followers(intake, shutdown)?;
+        self.progress.enter("", Condition::Running);
         followers.run().await
     }
 }
@@ -140,6 +149,8 @@ struct Followers {
     shared: Arc<Shared>,
     intake: Intake,
     shutdown: Shutdown,
+    /// Paths that have a position from an earlier run.
+    stored: Vec<PathBuf>,
     following: HashMap<PathBuf, Watched>,
     /// Paths with nothing to follow: what is there (if it is a file at all) is read as another path.
     passed_over: HashMap<PathBuf, Option<FileId>>,
@@ -168,6 +179,7 @@ impl Followers {
     async fn run(&mut self) -> Result<(), SourceError> {
         let mut shutdown = self.shutdown.clone();
         let mut from_end = self.is_first_start().await?;
+        self.recall().await?;
         let mut ticks = interval(self.shared.settings.poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -180,8 +192,7 @@ impl Followers {
                         () = shutdown.requested() => break,
                         paths = self.search() => paths,
                     };
-                    let originals = self.originals(&paths);
-                    self.start(originals, paths, from_end).await?;
+                    self.start(paths, from_end).await?;
                     if from_end {
                         self.mark().await?;
                         from_end = false;
@@ -202,6 +213,14 @@ impl Followers {
         }
         let resume = self.intake.resume(MARK_PARTITION, Numbering::Assigned).await.map_err(not_taken)?;
         Ok(resume.position.is_none())
+    }
+
+    /// Learns which paths have a position. (A path too long to be a partition's name is known when it is found.)
+    async fn recall(&mut self) -> Result<(), SourceError> {
+        let partitions = self.intake.partitions().await.map_err(not_taken)?;
+        let paths = partitions.into_iter().map(|(name, _)| PathBuf::from(name));
+        self.stored = paths.filter(|path| self.shared.patterns.matches(path)).collect();
+        Ok(())
     }
 
     async fn mark(&self) -> Result<(), SourceError> {
@@ -260,26 +279,21 @@ impl Followers {
         paths
     }
 
-    /// Paths where nothing is just now, and from where files among `rotated` seem to come: whoever starts while the
-    /// next file is not there yet would else take the last one for new.
-    fn originals(&self, rotated: &[PathBuf]) -> BTreeSet<PathBuf> {
-        let originals = rotated.iter().filter_map(|path| rotation::original(path));
-        let is_unknown = |path: &PathBuf| {
-            self.shared.patterns.matches(path) && !self.following.contains_key(path) && !rotated.contains(path)
+    /// Paths that were followed before, where nothing is just now, of the logs to which `found` belong by their names:
+    /// whoever starts while the next file is not there yet would else take the last one for new.
+    fn absent(&self, found: &[PathBuf]) -> Vec<PathBuf> {
+        let logs: HashSet<_> = found.iter().map(|path| rotation::log(path)).collect();
+        let is_absent = |path: &&PathBuf| {
+            logs.contains(&rotation::log(path)) && !self.following.contains_key(*path) && !found.contains(path)
         };
-        originals.filter(is_unknown).collect()
+        self.stored.iter().filter(is_absent).cloned().collect()
     }
 
-    /// Starts following `paths`, and those of `originals` that were followed before. All stored positions are known
-    /// before the first file is opened, so that a rotated file is never taken for a new one.
-    async fn start(
-        &mut self,
-        originals: BTreeSet<PathBuf>,
-        paths: Vec<PathBuf>,
-        from_end: bool,
-    ) -> Result<(), SourceError> {
+    /// Starts following `paths`, and what is absent of their logs. All stored positions of these are known before the
+    /// first file is opened, so that a rotated file is never taken for a new one.
+    async fn start(&mut self, paths: Vec<PathBuf>, from_end: bool) -> Result<(), SourceError> {
         let mut ready = Vec::with_capacity(paths.len());
-        for path in originals.iter().cloned().chain(paths) {
+        for path in self.absent(&paths).into_iter().chain(paths) {
             let name = partition_name(&path);
             let stored = self.intake.resume(&name, Numbering::Assigned).await.map_err(not_taken)?.position;
             let position = stored.map(|stored| Position::decode(&stored)).transpose().map_err(|why| {
@@ -292,9 +306,7 @@ impl Followers {
             {
                 self.shared.registry.expect(position, &path);
             }
-            if position.is_some() || !originals.contains(&path) {
-                ready.push((path, name, position));
-            }
+            ready.push((path, name, position));
         }
         for (path, name, position) in ready {
             self.follow(path, name, position, from_end);
@@ -303,9 +315,13 @@ impl Followers {
     }
 
     fn follow(&mut self, path: PathBuf, name: String, position: Option<Position>, from_end: bool) {
-        let finished = position.as_ref().map(|position| position.finished.clone()).unwrap_or_default();
+        let mut finished = position.as_ref().map(|position| position.finished.clone()).unwrap_or_default();
         let origin = match position {
-            Some(position) if self.shared.registry.is_finished(&position.file, &path) => Origin::Beginning,
+            Some(position) if self.shared.registry.is_finished(&position.file, &path) => {
+                // The position moves on to another file, and has to say so of this one from then on.
+                finished.push(position.file);
+                Origin::Beginning
+            }
             Some(position) => Origin::Stored(position),
             None if from_end => Origin::End { reach_bytes: self.shared.settings.max_event_bytes },
             None => Origin::Beginning,

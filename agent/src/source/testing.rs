@@ -7,11 +7,13 @@ use std::{
 };
 
 use forebay_buffer::{Appended, Offset, Refused, Timestamp, clock::Clock};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     clock::ManualClock,
-    contract::{Intake, IntakeError, IntakeRequest, PartitionRequest, Resume, SourceBatch},
+    contract::{
+        Intake, IntakeError, IntakeRequest, IntakeRequests, LossRequest, PartitionRequest, Resume, SourceBatch,
+    },
 };
 
 /// A clock for tests that do not look at it.
@@ -39,6 +41,8 @@ pub(super) struct Seen {
     withheld: VecDeque<(String, SourceBatch, Reply)>,
     batches: usize,
     most_withheld: usize,
+    /// What was counted as lost: partition, events, bytes.
+    losses: Vec<(String, u64, u64)>,
 }
 
 type Reply = oneshot::Sender<Result<Appended, IntakeError>>;
@@ -57,6 +61,12 @@ impl Seen {
     /// The most that ever waited at once.
     pub(super) fn most_withheld(&self) -> usize {
         self.most_withheld
+    }
+
+    /// Messages that were counted as lost.
+    #[cfg(feature = "mqtt")]
+    pub(super) fn lost(&self) -> u64 {
+        self.losses.iter().map(|(_, events, _)| events).sum()
     }
 
     /// Bodies on disk in one partition, as text.
@@ -88,19 +98,19 @@ impl Seen {
 pub(super) struct FakeIntake {
     seen: Arc<Mutex<Seen>>,
     changed: Arc<Notify>,
+    full: watch::Sender<bool>,
 }
 
 impl FakeIntake {
     /// With nothing stored.
     pub(super) fn start(behaviour: Behaviour) -> Self {
         let seen = Seen { behaviour: Some(behaviour), ..Seen::default() };
-        Self { seen: Arc::new(Mutex::new(seen)), changed: Arc::default() }
+        Self { seen: Arc::new(Mutex::new(seen)), changed: Arc::default(), full: watch::Sender::new(false) }
     }
 
     /// A handle for one run of a source.
     pub(super) fn intake(&self) -> Intake {
-        let (_full, watched) = watch::channel(false);
-        let (intake, requests) = Intake::new(watched);
+        let (intake, requests) = Intake::new(self.full.subscribe());
         tokio::spawn(self.clone().serve(requests));
         intake
     }
@@ -111,6 +121,24 @@ impl FakeIntake {
         if behaviour == Behaviour::Accept {
             self.release(usize::MAX);
         }
+    }
+
+    /// From now on the buffer is full, or is not.
+    #[cfg(feature = "mqtt")]
+    pub(super) fn set_full(&self, full: bool) {
+        self.full.send_replace(full);
+    }
+
+    /// What was counted as lost: partition, events, bytes.
+    #[cfg(feature = "mqtt")]
+    pub(super) fn losses(&self) -> Vec<(String, u64, u64)> {
+        self.seen().losses.clone()
+    }
+
+    /// The position on disk of one partition.
+    #[cfg(feature = "mqtt")]
+    pub(super) fn position(&self, partition: &str) -> Option<Vec<u8>> {
+        self.seen().position(partition)
     }
 
     /// Lets so many of the withheld batches through.
@@ -177,16 +205,36 @@ impl FakeIntake {
         self.seen.lock().expect("no holder of this lock panics")
     }
 
-    async fn serve(self, mut requests: mpsc::Receiver<IntakeRequest>) {
-        while let Some(request) = requests.recv().await {
-            let IntakeRequest::Of { partition, request } = request else { panic!("no local source asks for this") };
+    async fn serve(self, requests: IntakeRequests) {
+        let IntakeRequests { mut queue, mut losses } = requests;
+        loop {
+            let request = tokio::select! {
+                biased;
+                Some(LossRequest { partition, events, bytes, reply, .. }) = losses.recv() => {
+                    self.seen().losses.push((partition, events, bytes));
+                    let _ = reply.send(Ok(()));
+                    self.changed.notify_waiters();
+                    continue;
+                }
+                request = queue.recv() => request,
+            };
+            let Some(request) = request else { return };
+            let (partition, request) = match request {
+                IntakeRequest::Of { partition, request } => (partition, request),
+                IntakeRequest::Partitions { reply } => {
+                    let seen = self.seen();
+                    let names = seen.partitions.keys();
+                    let _ = reply.send(Ok(names.map(|name| (name.clone(), seen.position(name))).collect()));
+                    continue;
+                }
+            };
             match request {
                 PartitionRequest::Append { batch, reply, .. } => self.append(partition, batch, reply),
                 PartitionRequest::Resume { reply, .. } => {
                     let position = self.seen().position(&partition);
                     let _ = reply.send(Ok(Resume { high_water: Offset::BEFORE_ALL, position }));
                 }
-                _ => panic!("no local source asks for this"),
+                _ => panic!("no source that is tested with this asks for it"),
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use forebay_buffer::{Timestamp, clock::Clock};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -72,8 +72,23 @@ impl Client {
 
 /// What a failed handshake means, and what to do about it.
 pub fn explain(error: &io::Error) -> String {
-    let Some(Error::InvalidCertificate(why)) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-        return format!("the TLS handshake failed: {error}");
+    known(error).unwrap_or_else(|| format!("the TLS handshake failed: {error}"))
+}
+
+/// What an error on a connection means if TLS is what it is about: a server may find our certificate wanting only after
+/// the handshake (RFC 8446 section 4.4.2).
+pub fn known(error: &io::Error) -> Option<String> {
+    let why = match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::InvalidCertificate(why) => why,
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            return Some(
+                "the server asks for a client's certificate: name one as certificate_file, and its key_file".into(),
+            );
+        }
+        Error::AlertReceived(alert @ (AlertDescription::UnknownCA | AlertDescription::CertificateExpired)) => {
+            return Some(format!("the server refuses our certificate ({alert:?}): have one issued that it trusts"));
+        }
+        _ => return None,
     };
     let remedy = match why {
         // A signature is bad if the authority's name is known, and its key is another.
@@ -91,7 +106,7 @@ pub fn explain(error: &io::Error) -> String {
         }
         _ => "have it issued anew",
     };
-    format!("the server's certificate is refused ({why}): {remedy}")
+    Some(format!("the server's certificate is refused ({why}): {remedy}"))
 }
 
 fn load(settings: &ClientSettings, verify: Verify, clock: &Arc<dyn Clock>) -> Result<ClientConfig, String> {

@@ -38,6 +38,7 @@ fn help_is_printed_for_every_command_and_is_no_error() {
         "",
         "run",
         "check",
+        "setup",
         "status",
         "peek",
         "dead-letter",

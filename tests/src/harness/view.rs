@@ -32,6 +32,11 @@ impl Agent {
         self.metric("forebay_source_events_total")
     }
 
+    /// Errors that sources have met and waited out since the start.
+    pub fn source_errors(&self) -> u64 {
+        self.metric("forebay_source_errors_total")
+    }
+
     /// Events that sinks have confirmed since the start.
     pub fn confirmed(&self) -> u64 {
         self.metric("forebay_sink_events_total")

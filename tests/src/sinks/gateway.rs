@@ -160,6 +160,7 @@ impl Gateway {
             buffer: self.buffer.clone(),
             streams: streams.iter().map(|stream| (*stream).to_owned()).collect(),
             renamed_from: renamed.iter().map(|(now, before)| ((*now).to_owned(), (*before).to_owned())).collect(),
+            control: None,
             max_bytes_per_second: None,
             progress: Arc::clone(&progress),
             fences: self.fences.clone(),

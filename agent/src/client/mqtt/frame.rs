@@ -63,7 +63,10 @@ impl Frames {
             return Ok(Some(Frame::Control(packet)));
         }
         packet.advance(header.bytes);
-        Publish::read(self.version, header.first & 0x0f, packet, None).map(|publish| Some(Frame::Publish(publish)))
+        let mut publish = Publish::read(self.version, header.first & 0x0f, packet, None)?;
+        // A copy: it is to keep no memory but its own, whatever was read with it.
+        publish.payload = Bytes::copy_from_slice(&publish.payload);
+        Ok(Some(Frame::Publish(publish)))
     }
 
     fn begin_large(&mut self, header: &Header, input: &mut BytesMut) -> Result<Option<Frame>, Error> {
@@ -78,7 +81,6 @@ impl Frames {
         let whole = header.bytes + header.remaining;
         input.advance(header.bytes);
         let mut publish = Publish::read(self.version, header.first & 0x0f, input.split_to(head).freeze(), Some(whole))?;
-        // A copy, for the message must not keep what was read with it in memory.
         publish.payload = Bytes::copy_from_slice(&publish.payload[..publish.payload.len().min(KEPT_BYTES)]);
         self.passing = Some((publish, header.remaining - head));
         Ok(self.pass(input))
@@ -95,6 +97,12 @@ impl Frames {
         }
         self.passing.take().map(|(publish, _)| Frame::Publish(publish))
     }
+}
+
+/// What follows the fixed header of a whole packet.
+pub(super) fn body(packet: &[u8]) -> &[u8] {
+    let length_bytes = packet.iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 1;
+    packet.get(1 + length_bytes..).unwrap_or_default()
 }
 
 impl Header {

@@ -11,6 +11,7 @@ use rumqttc::{
 use super::{
     Error, Qos, Version,
     connection::Limits,
+    frame,
     packet::{self, CONNACK, Decoded},
     reason, violation,
 };
@@ -57,7 +58,10 @@ pub struct Will {
 pub(super) struct Welcome {
     pub(super) session_present: bool,
     pub(super) limits: Limits,
+    /// The longest silence: the shorter of what we and the broker want.
     pub(super) keep_alive: Duration,
+    /// How long the broker keeps the session, where that is less than it was asked for.
+    pub(super) session_expiry: Option<Duration>,
 }
 
 /// Writes the CONNECT.
@@ -67,6 +71,9 @@ pub(super) fn connect(options: &Options, output: &mut BytesMut) -> Result<(), Er
     let clean = options.session_expiry.is_zero();
     let client_id = options.client_id.clone();
     let password = options.password.as_ref().map(|password| password.expose().to_owned()).unwrap_or_default();
+    if password.len() > usize::from(u16::MAX) {
+        return Err(Error::Refused("the password is longer than MQTT allows: name another password_file".to_owned()));
+    }
     let login = options.user.clone().map(|user| (user, password));
     let packet = match options.version {
         Version::V3 => Decoded::V3(v4::Packet::Connect(v4::Connect {
@@ -99,17 +106,19 @@ pub(super) fn connect(options: &Options, output: &mut BytesMut) -> Result<(), Er
 
 /// Reads the answer to a CONNECT.
 pub(super) fn welcome(options: &Options, packet: &Bytes) -> Result<Welcome, Error> {
-    let [first, _, _, code, ..] = packet[..] else { return Err(violation("its first packet is too short")) };
+    let (first, body) = (packet[0], frame::body(packet));
+    let [flags, code, ..] = *body else { return Err(violation("its first packet is too short")) };
     if first != CONNACK {
         return Err(violation(format_args!("its first packet begins with 0x{first:02x}")));
     }
     // By hand where it can be: a broker that knows only 3.1.1 has no properties in its answer.
-    if options.version == Version::V3 || packet[1] == 2 {
+    if options.version == Version::V3 || body.len() == 2 {
         return match code {
             0 => Ok(Welcome {
-                session_present: packet[2] & 1 == 1,
+                session_present: flags & 1 == 1,
                 limits: Limits::NONE,
                 keep_alive: options.keep_alive,
+                session_expiry: None,
             }),
             code => Err(reason::connect(options.version, code, None)),
         };
@@ -136,6 +145,10 @@ pub(super) fn welcome(options: &Options, packet: &Bytes) -> Result<Welcome, Erro
         retain: of(|said| said.retain_available) != Some(0),
         max_packet_bytes: said.as_ref().and_then(|said| said.max_packet_size),
     };
-    let keep_alive = keep_alive.map_or(options.keep_alive, |seconds| Duration::from_secs(seconds.into()));
-    Ok(Welcome { session_present: decoded.session_present, limits, keep_alive })
+    // A broker that allows a longer silence is not to be missed later for that.
+    let keep_alive = keep_alive.map_or(options.keep_alive, |s| options.keep_alive.min(Duration::from_secs(s.into())));
+    let session_expiry = said.as_ref().and_then(|said| said.session_expiry_interval);
+    let session_expiry = session_expiry.map(|seconds| Duration::from_secs(seconds.into()));
+    let session_expiry = session_expiry.filter(|kept| kept.as_secs() < options.session_expiry.as_secs());
+    Ok(Welcome { session_present: decoded.session_present, limits, keep_alive, session_expiry })
 }

@@ -6,7 +6,7 @@ use rumqttc::{
     v5::mqttbytes::{self as mqttbytes5, v5},
 };
 
-use super::{Error, Publish, Qos, Version, reason, violation};
+use super::{Error, Publish, Qos, Version, frame, reason, violation};
 
 /// Something that a broker sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,6 +47,7 @@ const PACKET_IDENTIFIER_NOT_FOUND: u8 = 0x92;
 
 /// A packet as the codec reads it.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and never a message that was received")]
 pub(super) enum Decoded {
     V3(v4::Packet),
     V5(v5::Packet),
@@ -98,7 +99,7 @@ fn subscribed(packet: &Bytes, filters: usize) -> Incoming {
 
 /// MQTT 5, section 3.14. The codec wants more of it than there must be.
 fn disconnect(packet: &Bytes) -> Error {
-    let code = if packet[1] == 0 { 0 } else { packet.get(2).copied().unwrap_or_default() };
+    let code = frame::body(packet).first().copied().unwrap_or_default();
     let details = match decode(Version::V5, packet) {
         Ok(Decoded::V5(v5::Packet::Disconnect(packet))) => packet.properties.and_then(|p| p.reason_string),
         _ => None,
@@ -150,8 +151,9 @@ pub(super) fn subscribe(
             let filters = filters.iter().map(|filter| v5::Filter {
                 path: filter.clone(),
                 qos: codec_qos5(qos),
-                nolocal: false,
-                preserve_retain: true,
+                // Its status comes back to nobody. For what is shared that must not be said (MQTT 5, 3.8.3.1).
+                nolocal: !filter.starts_with("$share/"),
+                preserve_retain: false,
                 // Shared subscriptions are sent none anyway. Else each reconnection would bring all of them again.
                 retain_forward_rule: v5::RetainForwardRule::OnNewSubscribe,
             });

@@ -18,6 +18,7 @@ pub(super) struct Pulse {
     stuck: Option<Instant>,
     /// When an answer that was asked for must be there, and how long that takes.
     promised: Option<(Instant, Duration)>,
+    listens: bool,
 }
 
 /// What there is to do when a time has come.
@@ -35,7 +36,15 @@ impl Pulse {
     /// A ping at three quarters of `keep_alive`, so that the broker hears of us in time.
     pub(super) fn new(keep_alive: Duration, now: Instant) -> Self {
         let interval = keep_alive * 3 / 4;
-        Self { interval, patience: interval, next_ping: now + interval, unanswered: None, stuck: None, promised: None }
+        Self {
+            interval,
+            patience: interval,
+            next_ping: now + interval,
+            unanswered: None,
+            stuck: None,
+            promised: None,
+            listens: true,
+        }
     }
 
     /// Something came.
@@ -43,8 +52,11 @@ impl Pulse {
         self.unanswered = None;
     }
 
-    /// Nothing is read for now, and silence means nothing: what is unanswered is awaited from `now` on.
-    pub(super) fn deaf(&mut self, now: Instant) {
+    /// Whether anything is read just now. While nothing is, silence means nothing: answers are awaited from `now` on.
+    pub(super) fn listens(&mut self, listens: bool, now: Instant) {
+        if std::mem::replace(&mut self.listens, listens) && listens {
+            return;
+        }
         if let Some(since) = &mut self.unanswered {
             *since = now;
         }
@@ -120,9 +132,14 @@ mod tests {
         let mut pulse = Pulse::new(40 * SECOND, start);
         for half_minutes in 1..10 {
             let now = start + half_minutes * 30 * SECOND;
-            pulse.deaf(now);
+            pulse.listens(false, now);
             assert_eq!(pulse.beat(now), Beat::Ping);
         }
+        let now = start + 290 * SECOND;
+        pulse.listens(true, now);
+        assert_eq!(pulse.beat(start + 300 * SECOND), Beat::Ping);
+        assert_eq!(pulse.beat(now + 29 * SECOND), Beat::Rest);
+        assert_eq!(pulse.beat(now + 30 * SECOND), Beat::Dead(30 * SECOND));
     }
 
     #[test]

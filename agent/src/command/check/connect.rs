@@ -22,7 +22,7 @@ pub(super) fn check(setting: &Setting, config: &Config) -> Outcome<Vec<Finding>>
         for (name, sink) in &config.sinks {
             let subject = format!("sink {name}");
             let progress = Progress::new(&subject);
-            let sink = match build_sink(&sink.kind, &clock, &progress) {
+            let sink = match build_sink(&sink.kind, &config.agent.id, &config.control, &clock, &progress) {
                 Ok(sink) => sink,
                 Err(error) => {
                     findings.push(finding(Severity::Error, subject, error.to_string(), ""));
@@ -31,13 +31,20 @@ pub(super) fn check(setting: &Setting, config: &Config) -> Outcome<Vec<Finding>>
             };
             match tokio::time::timeout(PATIENCE, sink.check()).await {
                 Ok(found) if found.is_empty() => findings.push(ok(subject, "well")),
-                Ok(found) => findings.extend(found),
+                Ok(found) => {
+                    let is_usable = found.iter().all(|finding| finding.severity != Severity::Error);
+                    findings.extend(found);
+                    if is_usable {
+                        findings.extend(super::control::look_at_own(&config, name, &clock).await);
+                    }
+                }
                 Err(_) => {
                     let message = format!("did not answer within {}", crate::command::units::duration(PATIENCE));
                     findings.push(finding(Severity::Error, subject, message, "look at the network"));
                 }
             }
         }
+        findings.extend(super::control::look(&config, &clock).await);
         Ok(findings)
     })
 }

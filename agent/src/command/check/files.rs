@@ -12,6 +12,8 @@ use forebay_buffer::clock::Clock;
 use rustix::fs::{Access, access};
 
 use super::{finding, ok};
+#[cfg(feature = "mqtt")]
+use crate::tls::client::{Client, Verify};
 use crate::{
     agent::socket::{check_length, paths},
     command::units,
@@ -34,6 +36,13 @@ pub(super) fn check(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Finding> {
     for (name, source) in &config.sources {
         if let SourceKind::Http(settings) = &source.kind {
             findings.extend(settings.tls.iter().flat_map(|tls| certificates(name, tls, clock)));
+        }
+        #[cfg(feature = "mqtt")]
+        if let SourceKind::Mqtt(settings) = &source.kind
+            && settings.address.encrypted
+            && let Err(error) = Client::new(&settings.tls, Verify::Full, Arc::clone(clock))
+        {
+            findings.push(finding(Severity::Error, format!("source {name}: TLS"), error, ""));
         }
     }
     findings

@@ -168,9 +168,38 @@ fn check_filter(filter: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Whether what is published to `topic` comes to a subscriber of `filter` (MQTT 3.1.1 and 5, section 4.7).
+pub(in crate::config) fn covers(filter: &str, topic: &str) -> bool {
+    let shared = filter.strip_prefix("$share/").and_then(|shared| shared.split_once('/'));
+    let filter = shared.map_or(filter, |(_, filter)| filter);
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let (mut levels, mut wanted) = (topic.split('/'), filter.split('/'));
+    loop {
+        match (wanted.next(), levels.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some("+"), Some(_)) => {}
+            (Some(wanted), Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_covers_a_topic_as_a_broker_sees_it() {
+        for filter in ["a/b/c", "a/+/c", "#", "a/#", "a/b/c/#", "+/+/+", "$share/g/a/#"] {
+            assert!(covers(filter, "a/b/c"), "{filter}");
+        }
+        for filter in ["a/b", "a/b/c/d", "+", "a/+", "b/#", "$share/g/a", "a/b/c/+"] {
+            assert!(!covers(filter, "a/b/c"), "{filter}");
+        }
+        assert!(!covers("#", "$SYS/x") && !covers("+/x", "$SYS/x") && covers("$SYS/#", "$SYS/x"));
+    }
 
     #[test]
     fn filters_have_their_wildcards_where_they_may_be() {

@@ -88,8 +88,10 @@ impl Kind for Count {
     }
 
     fn read(&self, node: &Node, reading: &mut Reading<'_, '_>) -> Result<u64, Reported> {
-        let Value::Integer(number) = &node.value else {
-            return Err(reading.wrong(node, format!("is {}", node.value.kind())));
+        let number = match &node.value {
+            Value::Integer(number) => number,
+            Value::Text(number) if reading.is_of_variable() => number,
+            other => return Err(reading.wrong(node, format!("is {}", other.kind()))),
         };
         let number = match number.parse() {
             Ok(number) => number,

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+#[cfg(feature = "postgres")]
+use crate::client::postgres;
 use crate::{
     config::{
         document::Node,
@@ -46,9 +48,32 @@ pub(in crate::config) struct FilePath;
 #[derive(Debug)]
 pub(in crate::config) struct UrlPath;
 
+/// A name or an IP address of a server, or the directory of its Unix socket.
+#[cfg(feature = "postgres")]
+#[derive(Debug)]
+pub(in crate::config) struct HostName;
+
+/// Some text that is not empty and of one line.
+#[cfg(feature = "postgres")]
+#[derive(Debug)]
+pub(in crate::config) struct PlainText {
+    /// What it is: `the name of a user`.
+    pub(in crate::config) what: &'static str,
+}
+
+/// The name of a database, a schema or a table, as SQL reads it: in lower case, unless it stands in double quotes.
+#[cfg(feature = "postgres")]
+#[derive(Debug)]
+pub(in crate::config) struct Identifier;
+
 /// A secret. Nothing about its value is ever reported.
 #[derive(Debug)]
 pub(in crate::config) struct SecretText;
+
+/// A secret that may have blanks.
+#[cfg(feature = "postgres")]
+#[derive(Debug)]
+pub(in crate::config) struct Password;
 
 impl<T: Copy + Sync> Kind for Choice<T> {
     type Value = T;
@@ -163,11 +188,96 @@ impl Kind for UrlPath {
     }
 }
 
+#[cfg(feature = "postgres")]
+impl Kind for HostName {
+    type Value = String;
+
+    fn expected(&self) -> String {
+        "the name or the IP address of a server, without a port, or the directory of a Unix socket".to_owned()
+    }
+
+    fn read(&self, node: &Node, reading: &mut Reading<'_, '_>) -> Result<String, Reported> {
+        let host = reading.text(node)?;
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '%');
+        match () {
+            () if host.is_empty() => Err(reading.wrong(node, "is empty")),
+            () if host.starts_with('/') && !host.contains('\0') => Ok(host),
+            () if !host.chars().all(fits) => Err(reading.wrong(node, "has a character that no host's name has")),
+            // A port, unless it is an IPv6 address.
+            () if host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err() => {
+                Err(reading.wrong_with_help(node, "has a colon", "the port has a key of its own"))
+            }
+            () => Ok(host),
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Kind for PlainText {
+    type Value = String;
+
+    fn expected(&self) -> String {
+        self.what.to_owned()
+    }
+
+    fn read(&self, node: &Node, reading: &mut Reading<'_, '_>) -> Result<String, Reported> {
+        let text = reading.text(node)?;
+        match () {
+            () if text.is_empty() => Err(reading.wrong(node, "is empty")),
+            () if text.chars().any(char::is_control) => Err(reading.wrong(node, "holds a control character")),
+            () => Ok(text),
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Kind for Identifier {
+    type Value = postgres::Identifier;
+
+    fn expected(&self) -> String {
+        "a name as SQL has it: in lower case, unless it stands in double quotes of its own ('\"Name\"')".to_owned()
+    }
+
+    fn read(&self, node: &Node, reading: &mut Reading<'_, '_>) -> Result<postgres::Identifier, Reported> {
+        let text = reading.text(node)?;
+        postgres::Identifier::parse(&text).map_err(|problem| reading.wrong(node, problem))
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Kind for Password {
+    type Value = Secret;
+
+    fn expected(&self) -> String {
+        "a text of one line, better \"${NAME}\" for an environment variable".to_owned()
+    }
+
+    fn is_secret(&self) -> bool {
+        true
+    }
+
+    fn read(&self, node: &Node, reading: &mut Reading<'_, '_>) -> Result<Secret, Reported> {
+        let secret = reading.text(node)?;
+        match () {
+            () if secret.is_empty() => return Err(reading.wrong(node, "is empty")),
+            () if secret.chars().any(char::is_control) => {
+                return Err(reading.wrong(node, "holds a control character"));
+            }
+            () => warn_of_inline_secret(node, reading),
+        }
+        Ok(Secret::new(secret))
+    }
+}
+
 impl Kind for SecretText {
     type Value = Secret;
 
     fn expected(&self) -> String {
         "a text without blanks, better \"${NAME}\" for an environment variable".to_owned()
+    }
+
+    fn is_secret(&self) -> bool {
+        true
     }
 
     fn read(&self, node: &Node, reading: &mut Reading<'_, '_>) -> Result<Secret, Reported> {
@@ -178,11 +288,15 @@ impl Kind for SecretText {
         if !secret.chars().all(|c| c.is_ascii_graphic()) {
             return Err(reading.wrong(node, "has a blank or another character that cannot be sent in a header"));
         }
-        if !reading.was_substituted() {
-            let help = "put it into a file of mode 0600 and name that with the key of the same name and _file, \
-                        or into an environment variable and write \"${NAME}\"";
-            reading.warn(node, "is a secret in the configuration file, where copies and backups give it away", help);
-        }
+        warn_of_inline_secret(node, reading);
         Ok(Secret::new(secret))
+    }
+}
+
+fn warn_of_inline_secret(node: &Node, reading: &mut Reading<'_, '_>) {
+    if !reading.was_substituted() {
+        let help = "put it into a file of mode 0600 and name that with the key of the same name and _file, \
+                    or into an environment variable and write \"${NAME}\"";
+        reading.warn(node, "is a secret in the configuration file, where copies and backups give it away", help);
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         key::{Key, Schema},
         kind::{
             BrokerUrl, Choice, Count, FilePath, MessageIdentifier, MessageKey, MqttText, SecretText, Size, Time, Topic,
-            TopicFilters,
+            TopicFilters, covers,
         },
         reading::Section,
         report::Reported,
@@ -77,7 +77,8 @@ static CLIENT_ID: Key<MqttText> = Key::optional(
     "client_id",
     MqttText,
     "the agent's id, \"-\" and the source's name",
-    "What the broker knows the session by. No other client may have it.",
+    "What the broker knows the session by. No other client may have it. With another one, also where the agent's id or the \
+     source's name changes, what the broker keeps for the former session does not come.",
 );
 
 static USER: Key<MqttText> = Key::optional("user", MqttText, "none is sent", "What the broker knows the client by.");
@@ -125,8 +126,8 @@ static MAX_PACKET: Key<Size> = Key::optional(
 static MAX_UNACKNOWLEDGED: Key<Size> = Key::with_default(
     "max_unacknowledged_bytes",
     Size { min: 64 << 10, max: 1 << 30 },
-    r#""16MiB""#,
-    "When so much is read and not yet on disk, nothing more is read until some of it is.",
+    r#""4MiB""#,
+    "When messages that take up so much memory are read and not yet on disk, nothing more is read until some of them are.",
 );
 
 static DECODE: Key<Choice<BodyKind>> = Key::optional(
@@ -253,6 +254,7 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>, max_event_bytes: usize) ->
         connect_timeout: connect_timeout?,
     };
     check_encryption(section, &settings)?;
+    warn_of_own_status(section, &settings);
     if section.has(RECEIVE_MAXIMUM.name) && settings.version == Version::V3 {
         let help = "set the broker's own limit, or version = \"5\"";
         section.warning(RECEIVE_MAXIMUM.name, "cannot be told to the broker in MQTT 3.1.1", help);
@@ -352,6 +354,17 @@ fn check_encryption(section: &mut Section<'_, '_, '_>, settings: &Settings) -> R
         section.warning(URL.name, "sends the password unencrypted", "write mqtts://, if the broker has TLS");
     }
     Ok(())
+}
+
+/// Warns where what the agent publishes of itself comes back. With MQTT 5 the broker is told not to send it, but for
+/// what is shared.
+fn warn_of_own_status(section: &mut Section<'_, '_, '_>, settings: &Settings) {
+    let Some(status) = &settings.status_topic else { return };
+    let comes_back = |filter: &&String| settings.version == Version::V3 || filter.starts_with("$share/");
+    if let Some(filter) = settings.topics.iter().filter(comes_back).find(|filter| covers(filter, status)) {
+        let problem = format!("is among topics (\"{filter}\"): what the agent says of itself comes back as an event");
+        section.warning(STATUS_TOPIC.name, problem, "choose a topic that is not subscribed to");
+    }
 }
 
 fn is_local(address: &Address) -> bool {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use forebay_buffer::Refused;
+
 use super::*;
 use crate::contract::Identity;
 
@@ -86,6 +88,18 @@ async fn a_duplicate_of_what_waits_for_room_waits_with_it() {
     assert_eq!(within(again).await.expect("there is room now").events, 0);
 }
 
+/// What had found no room was no longer known when it was on disk, if it was compressed on another thread.
+#[tokio::test]
+async fn a_large_batch_that_waited_for_room_is_known_when_it_comes_again() {
+    let rig = Rig::new(256 << 10);
+    let full = rig.fill().await;
+    let mut waiting = rig.submit("0", large(1, 100 << 10)).await;
+    assert!(is_pending(&mut waiting).await);
+    rig.confirm("0", *full.last().expect("it was full of something"));
+    assert_eq!(within(waiting).await.expect("there is room now").events, 1);
+    assert_eq!(take(&rig, known([1])).await, 0);
+}
+
 /// Promise 1: a redelivery after a crash between the write and the acknowledgement.
 #[tokio::test]
 async fn what_was_on_disk_before_a_crash_is_known_after_it() {
@@ -165,4 +179,76 @@ async fn what_was_taken_back_from_a_lost_partition_comes_again() {
     let again = within(rig.submit("3", sent(3..8)).await).await.expect("there is room");
     assert_eq!((again.high_water, again.events), (Offset(7), 3));
     assert_eq!(duplicates(&rig), 2);
+}
+
+/// What comes within one read is no other than what comes in several.
+#[tokio::test]
+async fn the_window_slides_within_a_batch_too() {
+    let (rig, split) = (Rig::roomy(), Rig::roomy());
+    let ids = [1, 2, 1, 2, 1, 1];
+    assert_eq!(take(&rig, SourceBatch { window: 1, ..known(ids) }).await, 5);
+    for id in ids {
+        take(&split, SourceBatch { window: 1, ..known([id]) }).await;
+    }
+    assert_eq!(stored(&rig), events([1, 2, 1, 2, 1]));
+    assert_eq!(stored(&rig), stored(&split));
+}
+
+#[tokio::test]
+async fn what_a_batch_that_was_not_kept_pushed_out_is_still_known() {
+    let rig = Rig::new(128 << 10);
+    take(&rig, SourceBatch { window: 1, ..known([1]) }).await;
+    let full = loop {
+        let offered = rig.intake().offer("0", SourceBatch { window: 1, ..large(2, 8 << 10) }).await;
+        match within(offered.expect("the loop runs")).await {
+            Ok(_) => {
+                let last = take(&rig, SourceBatch { window: 1, ..known([1]) }).await;
+                assert_eq!(last, 1, "the window is one");
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full, IntakeError::Full);
+    assert_eq!(take(&rig, SourceBatch { window: 1, ..known([1]) }).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_refused_and_sent_again_is_one_dead_letter() {
+    let rig = Rig::roomy();
+    let malformed = |ids: &[Identity]| {
+        let refused = |_| Refused {
+            event: Event::new(Timestamp(1), "{"),
+            code: "malformed".to_owned(),
+            reason: "not JSON".to_owned(),
+        };
+        let refused_identities = ids.iter().copied().map(Some).collect();
+        SourceBatch {
+            refused: ids.iter().map(refused).collect(),
+            refused_identities,
+            window: WINDOW,
+            ..SourceBatch::default()
+        }
+    };
+    take(&rig, malformed(&[1, 1])).await;
+    take(&rig, malformed(&[1, 2])).await;
+    assert_eq!(rig.buffer.status().expect("the buffer is open").dead_letters, 2);
+    assert_eq!((duplicates(&rig), rig.progress.refused.load(Relaxed)), (2, 2));
+}
+
+/// Promise 5.
+#[tokio::test]
+async fn a_window_shrinks_where_many_partitions_remember() {
+    let rig = Rig::roomy();
+    let wide = |ids: std::ops::Range<Identity>| SourceBatch { window: 1 << 20, ..known(ids) };
+    assert_eq!(take(&rig, wide(0..3_000)).await, 3_000);
+    assert_eq!(take(&rig, wide(0..1)).await, 0);
+    let mut receipts = Vec::new();
+    for partition in 1..1_000 {
+        receipts.push(rig.submit(&partition.to_string(), wide(0..1)).await);
+    }
+    for receipt in receipts {
+        assert_eq!(within(receipt).await.expect("there is room").events, 1);
+    }
+    assert_eq!(take(&rig, wide(2_000..2_001)).await, 0, "it is among the last 1,024");
+    assert_eq!(take(&rig, wide(1_000..1_001)).await, 1, "it is not");
 }

@@ -4,7 +4,7 @@
 //! A partition's batches are written in order, so that one number says how far it is on disk.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
     future::{pending, poll_fn},
     pin::Pin,
     task::Poll,
@@ -14,6 +14,7 @@ use forebay_buffer::{Event, Refused};
 
 use super::{
     held,
+    losses::Losses,
     partitions::{DEFAULT, Partitions},
     shape::{Shape, Shaped},
 };
@@ -27,7 +28,9 @@ const MAX_EVENTS: usize = 4_000;
 /// Bytes in a batch; the message that reaches them is its last.
 const MAX_BYTES: usize = 192 << 10;
 /// What a message takes up besides its text.
-const OVERHEAD_BYTES: usize = 256;
+const OVERHEAD_BYTES: usize = 640;
+/// And what each of its headers does.
+const HEADER_BYTES: usize = 64;
 
 /// A place in the order of what is to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +54,12 @@ pub(super) struct Gather {
     /// Lanes that have something to hand over, the one that has waited longest first.
     waiting: VecDeque<usize>,
     in_flight: VecDeque<InFlight>,
+    /// What [`InFlight::once`] says of a batch that was not taken.
+    not_taken: Option<(usize, (u64, u64))>,
     /// Where each message of QoS 2 is held that is not released.
     held: HashMap<u16, Mark>,
+    /// What is released, and on disk still held.
+    released: HashMap<u16, Mark>,
     /// Whether there is, or was, any such message.
     is_two_phase: bool,
     last: u64,
@@ -85,9 +92,18 @@ struct Item {
     comes_again: bool,
 }
 
+impl Item {
+    /// One message and its bytes, if nobody sends it again.
+    fn once(&self) -> Option<(u64, u64)> {
+        (!self.comes_again).then(|| (1, (self.bytes - OVERHEAD_BYTES) as u64))
+    }
+}
+
 struct InFlight {
     mark: Mark,
     bytes: usize,
+    /// Messages in it that nobody sends again, and their bytes.
+    once: (u64, u64),
     receipt: Receipt,
 }
 
@@ -105,7 +121,9 @@ impl Gather {
             lanes: vec![Lane { name: DEFAULT.to_owned(), ..Lane::default() }],
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
+            not_taken: None,
             held: HashMap::new(),
+            released: HashMap::new(),
             is_two_phase: false,
             last: 0,
             bytes: 0,
@@ -129,12 +147,15 @@ impl Gather {
 
     /// Holds what a position says. Where two do, one of them has not heard of a session's end: it is put right.
     fn hold_stored(&mut self, packet_id: u16, partition: usize) {
-        if self.held.contains_key(&packet_id) {
-            self.lanes[partition].moved = true;
-            self.next_mark(partition);
-        } else {
-            self.held.insert(packet_id, Mark { partition, number: 0 });
-            self.lanes[partition].held.insert(packet_id, 0);
+        match self.held.entry(packet_id) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Mark { partition, number: 0 });
+                self.lanes[partition].held.insert(packet_id, 0);
+            }
+            Entry::Occupied(_) => {
+                self.lanes[partition].moved = true;
+                self.next_mark(partition);
+            }
         }
     }
 
@@ -157,7 +178,7 @@ impl Gather {
     pub(super) fn push(&mut self, partition: usize, shaped: Shaped, comes_again: bool, held_as: Option<u16>) -> Mark {
         let mark = self.next_mark(partition);
         let Shaped { event, refusal, identity } = shaped;
-        let bytes = event.size_bytes() + OVERHEAD_BYTES;
+        let bytes = event.size_bytes() + OVERHEAD_BYTES + event.headers.len() * HEADER_BYTES;
         self.bytes += bytes;
         let lane = &mut self.lanes[partition];
         lane.items.push_back(Item { number: mark.number, event, refusal, identity, bytes, comes_again });
@@ -165,6 +186,7 @@ impl Gather {
             lane.held.insert(packet_id, mark.number);
             lane.moved = true;
             self.held.insert(packet_id, mark);
+            self.released.remove(&packet_id);
             self.is_two_phase = true;
         }
         mark
@@ -175,13 +197,18 @@ impl Gather {
         self.held.get(&packet_id).copied()
     }
 
-    /// Lets go of a message that is held. It is released once the mark is on disk.
+    /// Lets go of a message that is held. It is released once the mark is on disk: until then a release that comes
+    /// again, on another connection, has the same.
     pub(super) fn release(&mut self, packet_id: u16) -> Option<Mark> {
-        let Mark { partition, .. } = self.held.remove(&packet_id)?;
+        let Some(Mark { partition, .. }) = self.held.remove(&packet_id) else {
+            return self.released.get(&packet_id).copied();
+        };
         let lane = &mut self.lanes[partition];
         lane.held.remove(&packet_id);
         lane.moved = true;
-        Some(self.next_mark(partition))
+        let mark = self.next_mark(partition);
+        self.released.insert(packet_id, mark);
+        Some(mark)
     }
 
     /// Lets go of everything that is held, for the broker has forgotten the session. Whether new messages must wait
@@ -256,7 +283,7 @@ impl Gather {
             let Some(partition) = self.waiting.pop_front() else { break };
             let lane = &mut self.lanes[partition];
             lane.is_waiting = false;
-            let (batch, bytes) = lane.take_batch(self.session, self.window);
+            let (batch, bytes, once) = lane.take_batch(self.session, self.window);
             let mark = Mark { partition, number: lane.handed_over };
             if !lane.items.is_empty() || lane.moved {
                 lane.is_waiting = true;
@@ -266,7 +293,7 @@ impl Gather {
                 continue; // What there was is set aside.
             }
             let receipt = intake.submit(&lane.name, batch).await?;
-            self.in_flight.push_back(InFlight { mark, bytes, receipt });
+            self.in_flight.push_back(InFlight { mark, bytes, once, receipt });
         }
         Ok(())
     }
@@ -280,16 +307,47 @@ impl Gather {
             let mut settled = false;
             while let Some(first) = self.in_flight.front_mut() {
                 let Poll::Ready(outcome) = Pin::new(&mut first.receipt).poll(context) else { break };
-                outcome?;
-                settled = true;
-                let lane = &mut self.lanes[first.mark.partition];
-                lane.on_disk = lane.on_disk.max(first.mark.number);
+                let (mark, once) = (first.mark, first.once);
                 self.bytes -= first.bytes;
                 self.in_flight.pop_front();
+                if let Err(error) = outcome {
+                    self.not_taken = Some((mark.partition, once));
+                    return Poll::Ready(Err(error));
+                }
+                settled = true;
+                let lane = &mut self.lanes[mark.partition];
+                lane.on_disk = lane.on_disk.max(mark.number);
             }
-            if settled { Poll::Ready(Ok(())) } else { Poll::Pending }
+            if settled {
+                let lanes = &self.lanes;
+                self.released.retain(|_, mark| lanes[mark.partition].on_disk < mark.number);
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Pending
         })
         .await
+    }
+
+    /// Counts what is not taken, because of `error`, and nobody sends again. What the intake has and still may take is
+    /// waited for, except behind a batch that never fits: there only its own partition takes no more.
+    pub(super) async fn abandon(&mut self, error: &IntakeError, losses: &mut Losses) {
+        let closed = match (error, self.not_taken) {
+            (IntakeError::TooLarge(_), Some((partition, _))) => Some(partition),
+            _ => None,
+        };
+        let mut lost: Vec<_> = self.not_taken.take().into_iter().collect();
+        for InFlight { mark, once, receipt, .. } in self.in_flight.drain(..) {
+            let is_answered_soon = closed.is_none_or(|closed| closed == mark.partition);
+            if is_answered_soon && receipt.await.is_err() {
+                lost.push((mark.partition, once));
+            }
+        }
+        for (partition, lane) in self.lanes.iter_mut().enumerate() {
+            lost.extend(lane.items.drain(..).filter_map(|item| item.once()).map(|once| (partition, once)));
+        }
+        for (partition, once) in lost.into_iter().filter(|(_, (messages, _))| *messages > 0) {
+            losses.add(&self.lanes[partition].name, once);
+        }
     }
 
     fn lane(&mut self, partition: usize, name: &str) -> &mut Lane {
@@ -311,18 +369,22 @@ impl Gather {
 }
 
 impl Lane {
-    /// The next batch, and its bytes. Its position holds what its events, and those before them, are held as.
-    fn take_batch(&mut self, session: [u8; 8], window: Option<u32>) -> (SourceBatch, usize) {
+    /// The next batch, its bytes, and what of it nobody sends again. Its position holds what its events, and those before them, are held as.
+    fn take_batch(&mut self, session: [u8; 8], window: Option<u32>) -> (SourceBatch, usize, (u64, u64)) {
         let mut batch = SourceBatch { window: window.unwrap_or_default(), ..SourceBatch::default() };
-        let (mut taken, mut bytes) = (0, 0);
+        let (mut taken, mut bytes, mut once) = (0, 0, (0, 0));
         while taken < MAX_EVENTS && bytes < MAX_BYTES {
             let Some(item) = self.items.pop_front() else { break };
             taken += 1;
             bytes += item.bytes;
+            once = item.once().map_or(once, |(messages, sum)| (once.0 + messages, once.1 + sum));
             self.handed_over = self.handed_over.max(item.number);
             match item.refusal {
                 Some((code, reason)) => {
                     batch.refused.push(Refused { event: item.event, code: code.to_owned(), reason });
+                    if window.is_some() {
+                        batch.refused_identities.push(item.identity);
+                    }
                 }
                 None => {
                     batch.events.push(item.event);
@@ -341,6 +403,21 @@ impl Lane {
             batch.position = Some(held::encode(session, of_these.map(|(packet_id, _)| *packet_id)));
             self.moved = self.held.values().any(|number| *number > handed_over);
         }
-        (batch, bytes)
+        (batch, bytes, once)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_without_text_takes_up_memory_too() {
+        let mut gather = Gather::load(Vec::new(), [0; 8], &Shape::default()).expect("there is nothing wrong");
+        let headers = vec![(String::new(), forebay_buffer::Value::from("")); 60];
+        let memory = headers.len() * size_of_val(&headers[0]);
+        let event = Event { headers, ..Event::default() };
+        gather.push(0, Shaped { event, refusal: None, identity: None }, true, None);
+        assert!(gather.bytes() >= memory, "{} of {memory}", gather.bytes());
     }
 }

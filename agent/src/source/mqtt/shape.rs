@@ -53,6 +53,9 @@ pub enum Identifier {
     Path(JsonPath),
 }
 
+/// Headers that say what the broker says. A publisher's property with one of these names becomes `user.` and the name.
+const OURS: [&str; 6] = ["topic", "qos", "retain", "content_type", "response_topic", "correlation_data"];
+
 /// An event, and what the intake wants to know besides.
 pub(super) struct Shaped {
     pub(super) event: Event,
@@ -65,11 +68,11 @@ impl Shape {
     /// What `publish` says, at `now`.
     pub(super) fn shape(&self, publish: Publish, now: Timestamp) -> Shaped {
         let refusal = self.refusal(&publish);
-        let fields = self.fields(&publish.payload);
+        let json = self.json(&publish.payload, refusal.is_none());
         let key = match &self.key {
             None => None,
             Some(Key::Topic) => Some(Bytes::copy_from_slice(publish.topic.as_bytes())),
-            Some(Key::Path(path)) => fields.as_ref().and_then(|fields| text_at(path, fields)).map(Bytes::from),
+            Some(Key::Path(path)) => json.and_then(|json| text_at(path, json)).map(Bytes::from),
         };
         let identity = self.dedupe.as_ref().and_then(|dedupe| {
             let (kind, id) = match &dedupe.by {
@@ -78,9 +81,10 @@ impl Shape {
                     let (_, value) = publish.properties.user.iter().find(|(known, _)| known == name)?;
                     ("header", Bytes::copy_from_slice(value.as_bytes()))
                 }
-                Identifier::Path(path) => ("field", text_at(path, fields.as_ref()?)?.into()),
+                Identifier::Path(path) => ("field", text_at(path, json?)?.into()),
             };
-            Some(identity(kind, &publish.topic, &id))
+            // What is left empty tells nothing apart.
+            (!id.is_empty()).then(|| identity(kind, &publish.topic, &id))
         });
         let Publish { topic, qos, retain, properties, payload, .. } = publish;
         let event = Event {
@@ -103,6 +107,9 @@ impl Shape {
             let reason = format!("the packet has {bytes} bytes, more than max_packet_bytes: only {kept} are kept");
             return Some(("too_large", reason));
         }
+        if let Some(why) = &publish.malformed {
+            return Some(("malformed", why.clone()));
+        }
         let wrong = match self.decode {
             BodyKind::Json => check_json(payload).err().map(|why| format!("not a JSON value: {why}")),
             BodyKind::Text => std::str::from_utf8(payload).err().map(|why| format!("not text in UTF-8: {why}")),
@@ -111,20 +118,22 @@ impl Shape {
         wrong.map(|reason| ("malformed", reason))
     }
 
-    /// The payload as JSON, where something of it is asked for.
-    fn fields(&self, payload: &[u8]) -> Option<serde_json::Value> {
+    /// The payload, where it is JSON and something of it is asked for.
+    fn json<'p>(&self, payload: &'p [u8], is_fine: bool) -> Option<&'p str> {
         let by_path = matches!(self.dedupe, Some(Dedupe { by: Identifier::Path(_), .. }));
         let asked = by_path || matches!(self.key, Some(Key::Path(_)));
-        asked.then(|| serde_json::from_slice(payload).ok()).flatten()
+        let is_json = || if self.decode == BodyKind::Json { is_fine } else { check_json(payload).is_ok() };
+        (asked && is_json()).then(|| std::str::from_utf8(payload).ok()).flatten()
     }
 }
 
-/// What stands at `path`: a text as it is, anything else as JSON. Null is nothing.
-fn text_at(path: &JsonPath, fields: &serde_json::Value) -> Option<String> {
-    match path.find(fields)? {
-        serde_json::Value::Null => None,
-        serde_json::Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
+/// What stands at `path`: a text as it is, anything else as it is written, for a number that was read would lose digits.
+/// Null is nothing.
+fn text_at(path: &JsonPath, json: &str) -> Option<String> {
+    match path.find_raw(json)? {
+        "null" => None,
+        text if text.starts_with('"') => serde_json::from_str(text).ok(),
+        other => Some(other.to_owned()),
     }
 }
 
@@ -141,8 +150,12 @@ fn identity(kind: &str, topic: &str, id: &[u8]) -> Identity {
     Identity::from_be_bytes(*first)
 }
 
+/// What came beside the payload, and the publisher's own behind it, in their order: see [`OURS`].
 fn headers(topic: String, qos: Qos, retain: bool, properties: Properties) -> Vec<(String, Value)> {
-    let mut headers = Vec::with_capacity(6 + properties.user.len());
+    let known = usize::from(properties.content_type.is_some())
+        + usize::from(properties.response_topic.is_some())
+        + usize::from(properties.correlation_data.is_some());
+    let mut headers = Vec::with_capacity(3 + known + properties.user.len());
     let mut add = |name: &str, value| headers.push((name.to_owned(), value));
     add("topic", Value::String(topic));
     add("qos", Value::Integer(qos as i64));
@@ -156,6 +169,12 @@ fn headers(topic: String, qos: Qos, retain: bool, properties: Properties) -> Vec
     if let Some(data) = properties.correlation_data {
         add("correlation_data", Value::Bytes(data));
     }
-    headers.extend(properties.user.into_iter().map(|(name, value)| (name, Value::String(value))));
+    headers.extend(properties.user.into_iter().map(|(name, value)| {
+        let name = if OURS.contains(&name.as_str()) { format!("user.{name}") } else { name };
+        (name, Value::String(value))
+    }));
     headers
 }
+
+#[cfg(test)]
+mod tests;

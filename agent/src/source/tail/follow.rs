@@ -356,11 +356,11 @@ impl Follower {
         if self.quiet_looks <= needed {
             return Ok(Step::Quiet);
         }
-        self.finish(rotated).await
+        self.finish(own, rotated).await
     }
 
     /// Takes a last line that has no end, and goes on to the next file.
-    async fn finish(&mut self, rotated: Rotated) -> Result<Step, IntakeError> {
+    async fn finish(&mut self, own: Look, rotated: Rotated) -> Result<Step, IntakeError> {
         if self.reader().is_parked() {
             let mut slot = self.shared.reads.clone().take().await;
             let read = self.reader().read();
@@ -374,7 +374,8 @@ impl Follower {
             self.hand_over_lines().await?;
         }
         let identity = self.reader().identity();
-        if rotated.now_at.as_ref().is_some_and(|path| self.shared.patterns.matches(path)) {
+        // If it has gone to another folder, it may be followed there.
+        if rotated.now_at.as_ref().map_or(own.links > 0, |path| self.shared.patterns.matches(path)) {
             self.finished.push(identity);
         }
         if !rotated.inodes.is_empty() {

@@ -43,15 +43,22 @@ pub(super) fn locate(path: &Path, origin: &Origin) -> io::Result<Option<Located>
             return open(path, |file, look| file::last_line_start(file, look.size_bytes, *reach_bytes));
         }
     };
-    if let Some(found) = go_on(path, position)? {
-        return Ok(Some(found));
-    }
-    let rotated = rotation::find(path, &position.file)?;
-    if let Some(rotated) = &rotated
-        && let Some(found) = go_on(rotated, position)?
-    {
-        return Ok(Some(found));
-    }
+    let mut looks = 0;
+    let rotated = loop {
+        if let Some(found) = go_on(path, position)? {
+            return Ok(Some(found));
+        }
+        let rotated = rotation::find(path, &position.file)?;
+        if let Some(rotated) = &rotated
+            && let Some(found) = go_on(rotated, position)?
+        {
+            return Ok(Some(found));
+        }
+        looks += 1;
+        if looks == rotation::LOOKS {
+            break rotated;
+        }
+    };
     let Some(mut found) = open(rotated.as_deref().unwrap_or(path), |_, _| Ok(0))? else { return Ok(None) };
     if position.offset > 0 {
         found.warning = Some(format!(
@@ -138,6 +145,17 @@ mod tests {
         assert_eq!(folder.found(&origin), (4, folder.id("a.log.1"), false), "no file is at the path just now");
         folder.write("a.log", "three\n");
         assert_eq!(folder.found(&origin), (4, folder.id("a.log.1"), false));
+    }
+
+    #[test]
+    fn a_file_that_is_renamed_meanwhile_goes_on_where_it_was_left() {
+        let folder = Folder::new();
+        folder.write("a.log.1", "one\ntwo\n");
+        let (origin, id) = (folder.stored("a.log.1", 4), folder.id("a.log.1"));
+        folder.write("a.log", "three\n");
+        rotation::renamed_meanwhile(&folder.path("a.log.1"), &folder.path("a.log.2"), || {
+            assert_eq!(folder.found(&origin), (4, id, false));
+        });
     }
 
     #[test]

@@ -41,9 +41,10 @@ enum Remembered {
 impl Registry {
     /// Remembers what the stored position of `path` says: which file it is in, and which were read to their end.
     pub(super) fn expect(&self, position: &Position, path: &Path) {
-        position.finished.iter().for_each(|file| self.remember_finished(*file, path));
+        let mut files = self.files();
+        position.finished.iter().for_each(|file| files.remember_finished(*file, path));
         // The last word on an inode number that was used again.
-        self.files().remember(position.file, path, Remembered::Waiting);
+        files.remember(position.file, path, Remembered::Waiting);
     }
 
     /// Remembers that a file was read to its end as `path`.
@@ -51,15 +52,7 @@ impl Registry {
         let mut files = self.files();
         files.open.remove(&FileId { device: file.device, inode: file.inode });
         files.forget(&file, path);
-        drop(files);
-        self.remember_finished(file, path);
-    }
-
-    fn remember_finished(&self, file: Identity, path: &Path) {
-        // Of an empty file nothing tells it from the next one with its number.
-        if file.head_bytes > 0 {
-            self.files().remember(file, path, Remembered::Finished);
-        }
+        files.remember_finished(file, path);
     }
 
     /// Whether the follower of `path` may read the file `id`, which begins with `head`. If so, it is open from now on.
@@ -100,6 +93,13 @@ impl Files {
     fn forget(&mut self, file: &Identity, path: &Path) {
         self.remembered
             .retain(|(other, owner, _)| owner != path || (other.device, other.inode) != (file.device, file.inode));
+    }
+
+    fn remember_finished(&mut self, file: Identity, path: &Path) {
+        // Of an empty file nothing tells it from the next one with its number.
+        if file.head_bytes > 0 {
+            self.remember(file, path, Remembered::Finished);
+        }
     }
 
     fn remember(&mut self, file: Identity, path: &Path, state: Remembered) {

@@ -17,6 +17,10 @@ use super::{
     position::Identity,
 };
 
+/// How often a file is looked for in its folder. One that is renamed meanwhile may be missed, but not each time: it is
+/// renamed once in a rotation, and from one to the next there is time for more than this.
+pub(super) const LOOKS: usize = 2;
+
 /// What rotation made of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Rotated {
@@ -31,6 +35,13 @@ pub(super) struct Rotated {
 /// Looks in the folder of `path` for the file `id` that was once there, and for what came between it and the file
 /// that is there now.
 pub(super) fn trace(path: &Path, id: FileId) -> io::Result<Rotated> {
+    let looks = (0..LOOKS).map(|_| trace_once(path, id)).collect::<io::Result<Vec<_>>>()?;
+    let inodes = looks.iter().flat_map(|look| &look.inodes).copied().collect();
+    let latest = looks.into_iter().rev().find(|look| look.now_at.is_some()).unwrap_or_default();
+    Ok(Rotated { inodes, ..latest })
+}
+
+fn trace_once(path: &Path, id: FileId) -> io::Result<Rotated> {
     let (Some(folder), Some(base)) = (path.parent(), path.file_name()) else { return Ok(Rotated::default()) };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let (mut own, mut kin, mut inodes) = (None, Vec::new(), HashSet::new());
@@ -114,8 +125,13 @@ pub(super) fn find(path: &Path, identity: &Identity) -> io::Result<Option<PathBu
     Ok(rewritten)
 }
 
-/// The path that a file had before it was rotated, by its name: `a.log` for `a.log.1`.
-pub(super) fn original(path: &Path) -> Option<PathBuf> {
+/// The log to which a file belongs, by its name: `a.log` for `a.log.1`, and for itself.
+pub(super) fn log(path: &Path) -> PathBuf {
+    original(path).unwrap_or_else(|| path.to_owned())
+}
+
+/// The path that a file had before it was rotated, by its name.
+fn original(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let bases = name.match_indices(['.', '-', '_']).map(|(at, _)| &name[..at]);
     let base =
@@ -153,15 +169,39 @@ impl Rank {
     }
 }
 
+/// Looks again and again while a file is renamed from the one name to the other and back, once in each look.
+#[cfg(test)]
+pub(super) fn renamed_meanwhile(one: &Path, other: &Path, mut look: impl FnMut()) {
+    use std::sync::mpsc::channel;
+
+    std::thread::scope(|scope| {
+        let ((begin, begun), (end, ended)) = (channel::<u32>(), channel());
+        scope.spawn(move || {
+            for round in begun {
+                // At another moment each time.
+                (0..round).for_each(|_| std::hint::spin_loop());
+                let (from, to) = if round % 2 == 0 { (one, other) } else { (other, one) };
+                fs::rename(from, to).expect("a rename");
+                end.send(()).expect("somebody waits for it");
+            }
+        });
+        for round in 0..4_000 {
+            begin.send(round).expect("it is renamed as often as is said");
+            look();
+            ended.recv().expect("it was renamed");
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 
-    fn folder_with(names: &[&str]) -> tempfile::TempDir {
+    fn folder_with(names: &[impl AsRef<str>]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
-        for name in names {
+        for name in names.iter().map(AsRef::as_ref) {
             fs::write(folder.path().join(name), name).expect("a write");
             set_modified(folder.path(), name, 1_000);
         }
@@ -206,12 +246,22 @@ mod tests {
     }
 
     #[test]
-    fn a_rotated_name_tells_the_original() {
-        let original = |name| original(Path::new(name)).map(|path| path.display().to_string());
-        assert_eq!(original("/v/a.log.1"), Some("/v/a.log".to_owned()));
-        assert_eq!(original("/v/a.log-2026-11-20T14"), Some("/v/a.log".to_owned()));
+    fn a_file_that_is_renamed_meanwhile_is_traced() {
+        let folder = folder_with(&(1..30).map(|n| format!("a.log.{n}")).collect::<Vec<_>>());
+        let id = file::look(&folder.path().join("a.log.1")).expect("no error").expect("a file").id;
+        renamed_meanwhile(&folder.path().join("a.log.1"), &folder.path().join("a.log.99"), || {
+            let rotated = trace(&folder.path().join("a.log"), id).expect("no error");
+            assert!(rotated.now_at.is_some() && rotated.inodes.contains(&id.inode));
+        });
+    }
+
+    #[test]
+    fn a_name_tells_the_log() {
+        let log = |name| log(Path::new(name)).display().to_string();
+        assert_eq!(log("/v/a.log.1"), "/v/a.log");
+        assert_eq!(log("/v/a.log-2026-11-20T14"), "/v/a.log");
         for name in ["/v/a.log", "/v/a.log.1.gz", "/v/.1", "/v/a.log.1st"] {
-            assert_eq!(original(name), None, "{name}");
+            assert_eq!(log(name), name);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Whole runs of the source on real files.
 
+mod found_again;
 mod random;
 
 use std::{
@@ -65,6 +66,13 @@ impl Case {
         let intake = self.fake.intake();
         let task = tokio::spawn(async move { tail.run(intake, shutdown).await });
         Running { switch, task }
+    }
+
+    /// What a run is made of, to be moved on step by step.
+    fn followers(&self) -> (watch::Sender<bool>, Followers) {
+        let (switch, shutdown) = Shutdown::new();
+        let tail = Tail::new(self.settings.clone(), clock(), self.progress.clone());
+        (switch, tail.followers(self.fake.intake(), shutdown).expect("good patterns"))
     }
 
     /// Stores a position of a path, as an earlier run did.
@@ -316,101 +324,6 @@ async fn lines_that_were_not_on_disk_at_a_crash_come_again_and_once() {
     case.fake.behave(Behaviour::Accept);
     let running = case.start();
     case.expect("a.log", &lines.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn a_rotated_file_that_a_pattern_matches_is_not_read_again() {
-    let case = Case::new("a.log*");
-    case.write("a.log", "one\n");
-    let running = case.start();
-    case.expect("a.log", &["one"]).await;
-    case.rename("a.log", "a.log.1");
-    case.write("a.log", "two\n");
-    case.expect("a.log", &["one", "two"]).await;
-    running.stop().await;
-    let running = case.start();
-    case.rename("a.log.1", "a.log.2");
-    case.rename("a.log", "a.log.1");
-    case.write("a.log", "three\n");
-    case.expect("a.log", &["one", "two", "three"]).await;
-    case.write("a.log.9", "of another writer\n");
-    case.expect("a.log.9", &["of another writer"]).await;
-    for name in ["a.log.1", "a.log.2"] {
-        assert_eq!(case.fake.acknowledged(&case.partition(name)), [] as [&str; 0], "{name}");
-    }
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn many_rotated_files_that_a_pattern_matches_are_not_read_again() {
-    let case = Case::new("a.log*");
-    let mut expected = vec!["0".to_owned()];
-    case.write("a.log", "0\n");
-    let running = case.start();
-    for n in 1..=14 {
-        case.expect("a.log", &expected.iter().map(String::as_str).collect::<Vec<_>>()).await;
-        for rotated in (1..n).rev() {
-            case.rename(&format!("a.log.{rotated}"), &format!("a.log.{}", rotated + 1));
-        }
-        case.rename("a.log", "a.log.1");
-        case.write("a.log", &format!("{n}\n"));
-        expected.push(n.to_string());
-    }
-    case.expect("a.log", &expected.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    running.stop().await;
-    let running = case.start();
-    case.write("b", "the last\n");
-    case.rename("b", "a.log.other");
-    case.expect("a.log.other", &["the last"]).await;
-    for n in 1..=14 {
-        assert_eq!(case.fake.acknowledged(&case.partition(&format!("a.log.{n}"))), [] as [&str; 0], "{n}");
-    }
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn a_finished_file_is_forgotten_when_its_inode_number_is_used_again() {
-    let case = Case::new("a.log*");
-    case.write("a.log", "one\ntwo\n");
-    let id = case.id("a.log");
-    case.store("a.log", &Position::new(Identity::new(id, b"one\n"), 4, &[Identity::new(id, b"old\n")])).await;
-    let running = case.start();
-    case.expect("a.log", &["two"]).await;
-    running.stop().await;
-    let stored = case.fake.stored(&case.partition("a.log"));
-    let position = stored.last().and_then(|batch| batch.position.as_deref()).expect("a position");
-    assert_eq!(Position::decode(position).expect("a good one").finished, []);
-}
-
-#[tokio::test]
-async fn another_log_with_the_inode_number_of_an_empty_file_is_its_own() {
-    let case = Case::new("*.log");
-    case.write("a.log", "one\n");
-    case.write("b.log", "two\n");
-    case.store("a.log", &Position::new(Identity::new(case.id("b.log"), b""), 0, &[])).await;
-    let running = case.start();
-    case.expect("b.log", &["two"]).await;
-    case.expect("a.log", &["one"]).await;
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn a_rotated_file_is_not_new_while_its_successor_is_not_there_yet() {
-    let case = Case::new("a.log*");
-    case.write("a.log", "one\n");
-    let running = case.start();
-    case.expect("a.log", &["one"]).await;
-    running.stop().await;
-    case.write("a.log", "two\n");
-    case.rename("a.log", "a.log.1");
-    case.write("a.log.2", "another\n");
-    let running = case.start();
-    case.expect("a.log", &["one", "two"]).await;
-    case.expect("a.log.2", &["another"]).await;
-    case.write("a.log", "three\n");
-    case.expect("a.log", &["one", "two", "three"]).await;
-    assert_eq!(case.fake.acknowledged(&case.partition("a.log.1")), [] as [&str; 0]);
     running.stop().await;
 }
 

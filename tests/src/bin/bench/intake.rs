@@ -59,7 +59,7 @@ fn measure(options: &Options, producers: usize, batch: usize) -> Vec<String> {
         };
     let events = (producers * batches_each * batch) as u64;
     let turns: Vec<Turn> = (0..TURNS).map(|seed| turn(options, producers, batches_each, batch, seed as u64)).collect();
-    let rate = |time: fn(&Turn) -> Duration| table::rate(events, median(turns.iter().map(time).collect()));
+    let rate = |time: fn(&Turn) -> Duration| table::rate(events, table::median(turns.iter().map(time).collect()));
     let (forebay, bare, compressing) = (rate(|t| t.forebay), rate(|t| t.bare), rate(|t| t.compressing));
     let last = turns.last().expect("there is more than one turn");
     vec![
@@ -98,9 +98,4 @@ fn turn(options: &Options, producers: usize, batches_each: usize, batch: usize, 
     let bare = bare::insert(&sub("given"), &bodies, commits);
     let compressing = bare::compress_and_insert(&sub("compressing"), &payloads, commits);
     Turn { forebay, bare, compressing, commits, compressed_bytes: bodies.iter().map(Vec::len).sum() }
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }

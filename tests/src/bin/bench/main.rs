@@ -12,18 +12,29 @@ mod depth;
 mod end_to_end;
 mod intake;
 mod machine;
+mod mqtt;
 mod options;
+mod plant;
+mod postgres;
 mod store;
 mod table;
 mod telemetry;
+mod warehouse;
 mod wear;
 
 use options::{Mode, Options};
 
 type Benchmark = fn(&Options);
 
-const BENCHMARKS: [(&str, Benchmark); 4] =
-    [("intake", intake::run), ("wear", wear::run), ("depth", depth::run), ("end-to-end", end_to_end::run)];
+const BENCHMARKS: [(&str, Benchmark); 7] = [
+    ("intake", intake::run),
+    ("wear", wear::run),
+    ("depth", depth::run),
+    ("end-to-end", end_to_end::run),
+    ("mqtt", mqtt::run),
+    ("postgres", postgres::run),
+    ("plant", plant::run),
+];
 
 fn main() {
     let names = BENCHMARKS.map(|(name, _)| name);

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::super::{Http, Patience, Settings};
 use crate::{
-    contract::{Intake, IntakeRequest, PartitionRequest, Shutdown, Source, SourceBatch, SourceError},
+    contract::{Intake, IntakeRequest, IntakeRequests, PartitionRequest, Shutdown, Source, SourceBatch, SourceError},
     http::Limits,
     progress::Progress,
 };
@@ -108,7 +108,7 @@ impl Rig {
         (source.limits, source.patience) = (limits, patience);
         let mut address = source.address();
         let (full, full_watched) = watch::channel(false);
-        let (intake, requests) = Intake::new(full_watched);
+        let (intake, IntakeRequests { queue: requests, .. }) = Intake::new(full_watched);
         let (switch, shutdown) = Shutdown::new();
         let task = tokio::spawn(async move { source.run(intake, shutdown).await });
         let Ok(http) = address.wait_for(Option::is_some).await.map(|address| address.unwrap()) else {

@@ -1,0 +1,39 @@
+//! Losses that a source counts, on their way to the ledger.
+//!
+//! They pass by whatever waits for room: where events are lost, the buffer is full.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use forebay_buffer::{Error, Numbering};
+use tokio::sync::mpsc;
+
+use super::{Shared, answer, blocking, pressure::news};
+use crate::contract::LossRequest;
+
+/// Records one loss after another, until the source has let go of its intake.
+pub(super) async fn record(shared: &Shared, mut losses: mpsc::Receiver<LossRequest>) {
+    while let Some(LossRequest { partition, events, bytes, reason, reply }) = losses.recv().await {
+        let mut shutdown = shared.shutdown.clone();
+        let outcome = loop {
+            let room = shared.buffer.room_made();
+            match record_one(shared, &partition, events, bytes, &reason).await {
+                // Not even the ledger could be written. What is lost meanwhile is counted by the source.
+                Err(Error::Full(_)) if !shutdown.is_requested() => tokio::select! {
+                    () = news(room) => {}
+                    () = shutdown.requested() => {}
+                },
+                outcome => break outcome,
+            }
+        };
+        if outcome.is_ok() {
+            shared.progress.dropped.fetch_add(events, Relaxed);
+        }
+        answer(reply, outcome.map_err(|error| shared.explain(error)));
+    }
+}
+
+async fn record_one(shared: &Shared, name: &str, events: u64, bytes: u64, reason: &str) -> Result<(), Error> {
+    let (buffer, stream, name) = (shared.buffer.clone(), shared.stream.clone(), name.to_owned());
+    let partition = blocking(move || buffer.partition(&stream, &name, Numbering::Assigned)).await?;
+    shared.buffer.record_loss(&partition, events, bytes, reason).await
+}
