@@ -301,8 +301,9 @@ fn configure(db: &Connection, options: &Options) -> rusqlite::Result<()> {
 
 /// Copies what an earlier process left in the WAL into the database, and begins a new one.
 ///
-/// That process may have died because an fsync failed, even that of a clean close. Linux never writes again what that fsync gave up, though it is still
-/// read back from the cache: what is appended to such a WAL can be cut off from its beginning by the next power cut.
+/// That process may have died because an fsync failed, even that of a clean close. Linux never writes again what that
+/// fsync gave up, though it is still read back from the cache: what is appended to such a WAL can be cut off from its
+/// beginning by the next power cut.
 fn settle_wal(db: &Connection, path: &Path) -> Result<(), Error> {
     let settle = || db.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE).map_err(Error::from);
     let settled = match settle() {

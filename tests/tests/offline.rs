@@ -85,8 +85,8 @@ fn without_postgres_the_buffer_fills_to_its_quota_memory_stays_flat_and_all_drai
     assert_eq!(judge.rows(&plant.rows()), Vec::<String>::new());
 }
 
-/// The agent's pings. (Their answers may be stuck behind messages: Mosquitto 2.0.11 sends more than the Receive Maximum
-/// allows once it has a queue, and the agent reads no more than it may keep in memory.)
+/// The agent's pings. Their answers are not counted: they may be stuck behind messages, for the agent reads no more than
+/// it may keep in memory.
 fn count_pings(plant: &Plant) -> Arc<AtomicU64> {
     let count = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&count);

@@ -369,7 +369,8 @@ impl Gather {
 }
 
 impl Lane {
-    /// The next batch, its bytes, and what of it nobody sends again. Its position holds what its events, and those before them, are held as.
+    /// The next batch, its bytes, and what of it nobody sends again. Its position holds what its events, and those before
+    /// them, are held as.
     fn take_batch(&mut self, session: [u8; 8], window: Option<u32>) -> (SourceBatch, usize, (u64, u64)) {
         let mut batch = SourceBatch { window: window.unwrap_or_default(), ..SourceBatch::default() };
         let (mut taken, mut bytes, mut once) = (0, 0, (0, 0));
