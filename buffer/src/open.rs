@@ -50,6 +50,7 @@ pub(crate) fn open(options: Options) -> Result<Buffer, OpenError> {
         return Err(OpenError::Unfit(format!("max_bytes = {} is too small: at least {least}", options.max_bytes)));
     }
     let lock = Lock::take(&options.path)?;
+    refuse_newer(&options.path)?;
     if salvage::is_under_way(&options.path) {
         salvage::set_aside(&options, "a salvage was cut short")?;
     }
@@ -121,8 +122,7 @@ fn load_for_writing(options: &Options) -> Result<Loaded, Trouble> {
             if is_ours(&db) && found > PLAUSIBLE_VERSION {
                 return Err(Trouble::Damage(format!("its header names schema version {found}")));
             }
-            let known = schema::VERSION;
-            return Err(Trouble::Open(OpenError::Newer { path: path.clone(), found, known }));
+            return Err(Trouble::Open(OpenError::Newer { path: path.clone(), found, known: schema::VERSION }));
         }
         Found::Foreign(id) => {
             if is_ours(&db) {
@@ -219,6 +219,24 @@ pub(crate) fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
         return Ok(());
     }
     Err(OpenError::NotABuffer { path: path.to_owned(), found: "not an SQLite database".to_owned() })
+}
+
+/// Refuses what a later version wrote, before anything is done with it: even closing a connection that may write changes
+/// the file, and a salvage would leave out all that is not known here.
+pub(crate) fn refuse_newer(path: &Path) -> Result<(), OpenError> {
+    let mut header = [0; 72];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    if read.is_err() || !header.starts_with(SQLITE_MAGIC) || header[68..] != schema::APPLICATION_ID.to_be_bytes() {
+        return Ok(()); // Whoever opens it next says what it is.
+    }
+    // The version may be in the WAL still.
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    match connect(path, flags, None).and_then(|db| schema::identify(&db)) {
+        Ok(Found::Newer(found)) if found <= PLAUSIBLE_VERSION => {
+            Err(OpenError::Newer { path: path.to_owned(), found, known: schema::VERSION })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a database with a strange header is a buffer all the same.

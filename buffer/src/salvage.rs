@@ -69,9 +69,11 @@ pub(crate) fn set_aside(options: &Options, reason: &str) -> Result<SalvageReport
     if options.vfs.is_some() {
         return Err(OpenError::Damaged { path: path.clone(), found: reason.to_owned() });
     }
+    open::refuse_newer(path)?;
     log::error!("the buffer {} is damaged ({reason}): salvaging what can be read", path.display());
     let io = |doing| move |error| OpenError::Io { path: path.clone(), doing, error };
     let replacement = Replacement::begin(path, reason).map_err(io("beginning to salvage"))?;
+    open::refuse_newer(&replacement.aside)?;
     if !replacement.is_done() {
         replacement.set_aside().map_err(io("setting the damaged file aside, which is"))?;
         build(options, &replacement)?;

@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::{collections::BTreeMap, ffi::OsString, path::Path};
+
 use common::*;
 use forebay_buffer::{
     Batch, Error, Event, Inspector, Numbering, Offset, OpenError, ReadLimits, Recovery, Refused, Start, StreamLimits,
-    Tag, TimeQuality, Timestamp,
+    Tag, TimeQuality, Timestamp, salvage,
 };
 
 #[test]
@@ -230,17 +232,44 @@ fn another_programs_file_is_refused_and_left_as_it_is() {
     assert_eq!(std::fs::read(&path).expect("reads"), before);
 }
 
+/// What every file in a directory says, but for the lock and the index of the WAL, which are made anew by whoever comes.
+fn files_in(directory: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    let files = std::fs::read_dir(directory).expect("reads").map(|entry| entry.expect("an entry"));
+    let read = files.map(|file| (file.file_name(), std::fs::read(file.path()).expect("reads")));
+    let passing = |name: &OsString| [".lock", "-shm"].iter().any(|end| name.to_string_lossy().ends_with(end));
+    read.filter(|(name, bytes)| !passing(name) && !bytes.is_empty()).collect()
+}
+
 #[test]
-fn a_newer_schema_is_refused() {
-    let directory = tempfile::tempdir().expect("a directory");
-    open(directory.path()).close();
-    let other = rusqlite::Connection::open(directory.path().join("buffer.db")).expect("opens");
-    other.pragma_update(None, "user_version", 3).expect("writes");
-    drop(other);
-    let Err(refused) = options(directory.path()).open() else { panic!("it is not known what stands there") };
-    assert!(matches!(refused, OpenError::Newer { found: 3, known: 2, .. }));
-    let text = refused.to_string();
-    assert!(text.contains("later version (schema 3, known here up to 2): install that version"), "{text}");
+fn a_newer_schema_is_refused_and_left_as_it_is() {
+    let made = tempfile::tempdir().expect("a directory");
+    open(made.path()).close();
+    let newer = rusqlite::Connection::open(made.path().join("buffer.db")).expect("opens");
+    newer.pragma_update(None, "user_version", 3).expect("writes");
+    let copy = || {
+        let copy = tempfile::tempdir().expect("a directory");
+        for (name, bytes) in files_in(made.path()) {
+            std::fs::write(copy.path().join(name), bytes).expect("writes");
+        }
+        copy
+    };
+    let only_in_the_wal = copy();
+    newer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("checkpoints");
+    let (in_the_header, salvage_cut_short, set_aside) = (copy(), copy(), copy());
+    std::fs::write(salvage_cut_short.path().join("buffer.db.salvage"), "1\nit was damaged").expect("writes");
+    std::fs::write(set_aside.path().join("buffer.db.salvage"), "1\nit was damaged").expect("writes");
+    let (path, aside) = ("buffer.db", "buffer.db.damaged-1");
+    std::fs::rename(set_aside.path().join(path), set_aside.path().join(aside)).expect("renames");
+    for directory in [only_in_the_wal, in_the_header, salvage_cut_short, set_aside] {
+        let before = files_in(directory.path());
+        let refused = [options(directory.path()).open().map(drop), salvage(&options(directory.path())).map(drop)];
+        for refused in refused.map(|opened| opened.expect_err("it is not known what stands there")) {
+            assert!(matches!(refused, OpenError::Newer { found: 3, known: 2, .. }), "{refused}");
+            let text = refused.to_string();
+            assert!(text.contains("later version (schema 3, known here up to 2): install that version"), "{text}");
+        }
+        assert!(files_in(directory.path()) == before, "in {}", directory.path().display());
+    }
 }
 
 #[test]
