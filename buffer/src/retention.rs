@@ -318,6 +318,9 @@ pub(crate) fn take_back(txn: &mut Txn<'_>, lane: i64) -> Result<u64, Error> {
     identity::take_back(txn, lane, delivered)?;
     let lane_id = lane;
     let lane = txn.lane_mut(lane_id);
+    if delivered >= lane.high_water {
+        position = lane.position.clone(); // It may have come without events, after the last segment's.
+    }
     lane.floor_position.clone_from(&position);
     (lane.high_water, lane.position) = (delivered, position);
     txn.on_commit(move |places| {

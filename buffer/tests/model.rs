@@ -45,9 +45,16 @@ struct Lane {
     confirmed: [Option<Offset>; 2],
     refused: [usize; 2],
     position: Option<Vec<u8>>,
-    positions: Vec<(Offset, Vec<u8>)>,
+    positions: Vec<Position>,
     /// What the events were known by, append by append, with the high water after each.
     identities: Vec<(Offset, Vec<u128>)>,
+}
+
+#[derive(Debug)]
+struct Position {
+    high_water: Offset,
+    with_events: bool,
+    bytes: Vec<u8>,
 }
 
 struct World {
@@ -106,7 +113,8 @@ impl World {
         model.identities.push((appended.high_water, identities));
         model.events.extend(offsets.into_iter().zip(bodies));
         if let Some(position) = position {
-            model.positions.push((appended.high_water, position.clone()));
+            let (high_water, with_events) = (appended.high_water, events > 0);
+            model.positions.push(Position { high_water, with_events, bytes: position.clone() });
             model.position = Some(position);
         }
     }
@@ -144,14 +152,21 @@ impl World {
 
     fn take_back(&mut self) {
         let partition = self.partition(2);
+        let high_water = partition.high_water();
         let model = &mut self.lanes[2];
         let delivered = model.confirmed.iter().map(|at| at.unwrap_or(Offset::BEFORE_ALL)).min().expect("two sinks");
         let gone = model.events.split_off(&Offset(delivered.0 + 1)).len() as u64;
         assert_eq!(partition.take_back(), Ok(gone));
         assert_eq!(partition.high_water(), delivered);
-        model.positions.retain(|(offset, _)| *offset <= delivered);
+        model.positions.retain(|position| position.high_water <= delivered);
         model.identities.retain(|(last, _)| *last <= delivered);
-        model.position = model.positions.last().map(|(_, position)| position.clone());
+        // A position that came without events may be passed over once others follow: reading again is harmless.
+        let holds = |position: &Position| position.with_events || delivered == high_water;
+        let least = model.positions.iter().rposition(holds);
+        let later = model.positions[least.unwrap_or(0)..].iter().map(|position| Some(position.bytes.clone()));
+        let right: Vec<_> = least.is_none().then_some(None).into_iter().chain(later).collect();
+        model.position = partition.position();
+        assert!(right.contains(&model.position), "{:?} is none of {right:?}", model.position);
         // A faster sink stays ahead: what it has comes again upstream, and is not for it.
         for at in &mut model.confirmed {
             *at = at.map(|at| at.max(delivered));
