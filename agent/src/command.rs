@@ -19,6 +19,8 @@ mod units;
 
 use std::{ffi::OsString, process::ExitCode};
 
+use argh::CommandInfoWithArgs;
+
 use self::{
     arguments::{Arguments, Command},
     failure::Outcome,
@@ -31,6 +33,11 @@ pub fn main(typed: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// All commands and options, as they are defined: for the manual page and the completions.
+pub fn information() -> CommandInfoWithArgs {
+    arguments::information()
 }
 
 fn dispatch(arguments: Arguments) -> Outcome {

@@ -34,6 +34,7 @@ use forebay_buffer::{Start, StreamLimits};
 #[cfg(feature = "postgres")]
 pub(crate) use self::control::is_same_database;
 use self::files::{Files, SourceFile, Unreadable};
+pub(crate) use self::key::nearest;
 pub use self::{
     agent::AgentSettings,
     buffer::BufferSettings,

@@ -1,36 +1,43 @@
-//! The command line: what was typed, parsed. What it means is for the commands.
+//! The command line: one definition of each command and option, for its parser, its help, its place in the manual page
+//! and its completion. What it means is for the commands.
 
-use std::{ffi::OsString, path::PathBuf};
+mod typed;
 
-use argh::{EarlyExit, FromArgs};
+use std::path::PathBuf;
 
-use super::{
-    failure::{Failure, Outcome},
-    output,
-};
+use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
+
+/// What the program is called.
+const PROGRAM: &str = "forebay";
+
+/// Where the config is if nothing is said.
+pub(super) const DEFAULT_CONFIG: &str = "/etc/forebay/forebay.toml";
 
 /// Takes events in on a gateway, keeps them on disk, and delivers them exactly once.
-#[derive(FromArgs, Debug, PartialEq)]
-#[argh(
-    note = "The config is /etc/forebay/forebay.toml and the conf.d/*.toml beside it, unless --config says otherwise."
-)]
-#[argh(note = "forebay --version prints the version.")]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
+#[argh(note = "The conf.d/*.toml beside the config file are read too. --config may stand behind the command as well.")]
 #[argh(error_code(0, "it went well"), error_code(1, "it failed"))]
 #[argh(error_code(2, "the command line or the config is wrong"))]
 #[argh(error_code(75, "it failed now, and the same may work later: the buffer is in use, the disk is full"))]
 pub(super) struct Arguments {
-    /// the config file
+    /// the config file (default: /etc/forebay/forebay.toml)
     #[argh(option, arg_name = "path", default = "PathBuf::from(DEFAULT_CONFIG)")]
     pub(super) config: PathBuf,
+
+    /// print the version, and what this build of the program has in it
+    #[argh(switch, short = 'V')]
+    pub(super) version: bool,
 
     #[argh(subcommand)]
     pub(super) command: Command,
 }
 
-/// Where the config is if nothing is said.
-pub(super) const DEFAULT_CONFIG: &str = "/etc/forebay/forebay.toml";
+/// All commands and options, as they are defined.
+pub(super) fn information() -> CommandInfoWithArgs {
+    CommandInfoWithArgs { name: PROGRAM, ..Arguments::get_args_info() }
+}
 
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand)]
 pub(super) enum Command {
     Run(Run),
@@ -44,7 +51,7 @@ pub(super) enum Command {
 }
 
 /// Run the agent: take events in and deliver them until told to stop.
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "run")]
 #[argh(
     note = "SIGTERM and SIGINT stop it within agent.shutdown_timeout, a second one at once. SIGHUP reads the config again and restarts only what changed."
@@ -52,10 +59,10 @@ pub(super) enum Command {
 pub(super) struct Run {}
 
 /// Look at config, buffer, disk, clock, permissions and certificates, and say what to do about what is wrong.
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "check")]
 pub(super) struct Check {
-    /// also ask every destination
+    /// also ask every destination and the control table
     #[argh(switch)]
     pub(super) connect: bool,
     /// print JSON
@@ -64,19 +71,20 @@ pub(super) struct Check {
 }
 
 /// Create the tables that the config needs: the control table, and those of sinks in databases.
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "setup")]
 pub(super) struct Setup {
-    /// print the statements and the GRANTs for someone who may create tables, and connect to nothing
+    /// print the SQL, with the GRANTs, for someone who may create tables; connect to nothing
     #[argh(switch)]
     pub(super) print_sql: bool,
-    /// then copy this agent's rows from the control table of this other config, the one that was used before
+    /// then copy this agent's checkpoints from the control table of the config that was used before; the agent must be
+    /// stopped
     #[argh(option, arg_name = "path")]
     pub(super) copy_from: Option<PathBuf>,
 }
 
 /// Show what comes in, what is kept, and what goes out; with the agent running or not.
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "status")]
 pub(super) struct Status {
     /// draw it again every second, with rates, until Ctrl-C
@@ -88,7 +96,7 @@ pub(super) struct Status {
 }
 
 /// Print buffered events as NDJSON, and leave them where they are.
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "peek")]
 pub(super) struct Peek {
     /// the stream: the name of its source
@@ -97,7 +105,7 @@ pub(super) struct Peek {
     /// only this partition
     #[argh(option, arg_name = "name")]
     pub(super) partition: Option<String>,
-    /// only events after this offset, as `peek` and `status` print it
+    /// only events after this offset, as `peek` or `status` prints it; needs --partition
     #[argh(option, arg_name = "offset")]
     pub(super) after: Option<String>,
     /// at most this many events (default: 10)
@@ -106,14 +114,14 @@ pub(super) struct Peek {
 }
 
 /// Look at events that were refused for good, send them again, or drop them.
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "dead-letter")]
 pub(super) struct DeadLetter {
     #[argh(subcommand)]
     pub(super) action: DeadLetterAction,
 }
 
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand)]
 pub(super) enum DeadLetterAction {
     List(DeadLetterList),
@@ -123,7 +131,7 @@ pub(super) enum DeadLetterAction {
 }
 
 /// List dead letters with their reasons.
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "list")]
 pub(super) struct DeadLetterList {
     /// only those that this sink refused
@@ -140,8 +148,8 @@ pub(super) struct DeadLetterList {
     pub(super) json: bool,
 }
 
-/// Show dead letters whole.
-#[derive(FromArgs, Debug, PartialEq)]
+/// Show dead letters in full, each with its event.
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "show")]
 pub(super) struct DeadLetterShow {
     /// their ids, as `list` prints them
@@ -150,7 +158,7 @@ pub(super) struct DeadLetterShow {
 }
 
 /// Send dead letters to their sinks again.
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "retry")]
 pub(super) struct DeadLetterRetry {
     /// their ids, as `list` prints them
@@ -165,13 +173,13 @@ pub(super) struct DeadLetterRetry {
     /// with --all: only those of this stream
     #[argh(option, arg_name = "name")]
     pub(super) stream: Option<String>,
-    /// even where they may overwrite newer rows
+    /// also into tables where they may overwrite newer rows (mode = "upsert")
     #[argh(switch)]
     pub(super) force: bool,
 }
 
-/// Drop dead letters for good.
-#[derive(FromArgs, Debug, PartialEq)]
+/// Drop dead letters for good, without another question.
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "discard")]
 pub(super) struct DeadLetterDiscard {
     /// their ids, as `list` prints them
@@ -188,15 +196,15 @@ pub(super) struct DeadLetterDiscard {
     pub(super) stream: Option<String>,
 }
 
-/// Look after the buffer file.
-#[derive(FromArgs, Debug, PartialEq)]
+/// Check, repair or print the buffer file, take over one from a backup, or drop what is left in it.
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "buffer")]
 pub(super) struct Buffer {
     #[argh(subcommand)]
     pub(super) action: BufferAction,
 }
 
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand)]
 pub(super) enum BufferAction {
     Check(BufferCheck),
@@ -207,7 +215,7 @@ pub(super) enum BufferAction {
 }
 
 /// Read the whole buffer and verify every checksum.
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "check")]
 pub(super) struct BufferCheck {
     /// take the report of an earlier salvage as read: health no longer mentions it
@@ -215,13 +223,13 @@ pub(super) struct BufferCheck {
     pub(super) acknowledge: bool,
 }
 
-/// Set a damaged buffer file aside and make a new one of what can be read.
-#[derive(FromArgs, Debug, PartialEq)]
+/// Make a new buffer of what can be read of a damaged one, which is kept. The agent must be stopped.
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "salvage")]
 pub(super) struct BufferSalvage {}
 
 /// Print all buffered events and dead letters as NDJSON.
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "export")]
 pub(super) struct BufferExport {
     /// only this stream
@@ -233,7 +241,7 @@ pub(super) struct BufferExport {
 }
 
 /// Take over a buffer file that was restored from a backup or cloned: what is in it goes out under a new generation.
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "adopt")]
 pub(super) struct BufferAdopt {
     /// go on although events that were delivered after the backup was made will arrive twice
@@ -242,7 +250,7 @@ pub(super) struct BufferAdopt {
 }
 
 /// Drop a stream or a sink that is no longer in the config, with all events that are still kept for it.
-#[derive(FromArgs, Debug, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "discard")]
 #[argh(note = "What is dropped goes into the loss ledger.")]
 pub(super) struct BufferDiscard {
@@ -254,8 +262,8 @@ pub(super) struct BufferDiscard {
     pub(super) sink: Option<String>,
 }
 
-/// Run the main job without a config: this machine's own figures, through the buffer, into files.
-#[derive(FromArgs, Debug, PartialEq)]
+/// Try it without a config: this machine's own load, through the buffer, into files.
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "demo")]
 pub(super) struct Demo {
     /// where to keep buffer and files (default: a new directory under the temporary one)
@@ -264,119 +272,4 @@ pub(super) struct Demo {
     /// stop after this time, such as 10s or 5m (default: at Ctrl-C)
     #[argh(option, long = "for", arg_name = "time")]
     pub(super) duration: Option<String>,
-}
-
-impl Arguments {
-    /// Parses what was typed. Help and version are printed here, and end the program well.
-    ///
-    /// `None`: there is nothing more to do.
-    pub(super) fn parse(typed: impl IntoIterator<Item = OsString>) -> Outcome<Option<Self>> {
-        let mut words = Vec::new();
-        for word in typed {
-            let word = word.into_string();
-            words.push(word.map_err(|word| Failure::usage(format_args!("{} is not UTF-8", word.display())))?);
-        }
-        let (global, words) = normalise(words);
-        if words.first().is_some_and(|word| word == "--version" || word == "-V") {
-            output::print(&format!("forebay {}\n", env!("CARGO_PKG_VERSION")))?;
-            return Ok(None);
-        }
-        let words: Vec<&str> = global.iter().chain(&words).map(String::as_str).collect();
-        match Self::from_args(&["forebay"], &words) {
-            Ok(arguments) => Ok(Some(arguments)),
-            Err(EarlyExit { output: help, status: Ok(()) }) => {
-                output::print(&help)?;
-                Ok(None)
-            }
-            Err(EarlyExit { output: error, status: Err(()) }) => {
-                Err(Failure::usage(format_args!("{}\nforebay --help says more", error.trim_end())))
-            }
-        }
-    }
-}
-
-/// Makes of what people type what argh understands: `--key=value` becomes two words, `-h` is `--help`, and the options
-/// that stand for every command may stand behind it too. Returns these, and the others.
-fn normalise(typed: Vec<String>) -> (Vec<String>, Vec<String>) {
-    let (mut global, mut words) = (Vec::new(), Vec::new());
-    let mut typed = typed.into_iter();
-    while let Some(word) = typed.next() {
-        if word == "--" {
-            words.push(word);
-            break;
-        }
-        let (name, value) = match word.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.to_owned())),
-            _ => (word, None),
-        };
-        match name.as_str() {
-            "--config" => {
-                global.push(name);
-                global.extend(value.or_else(|| typed.next()));
-            }
-            "-h" => words.push("--help".to_owned()),
-            _ => {
-                words.push(name);
-                words.extend(value);
-            }
-        }
-    }
-    words.extend(typed);
-    (global, words)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(typed: &[&str]) -> Outcome<Option<Arguments>> {
-        Arguments::parse(typed.iter().map(OsString::from))
-    }
-
-    fn parsed(typed: &[&str]) -> Arguments {
-        parse(typed).expect("the words are right").expect("there is something to do")
-    }
-
-    #[test]
-    fn the_config_may_be_named_before_and_behind_the_command() {
-        for typed in [
-            ["--config", "a.toml", "peek", "line1"].as_slice(),
-            &["peek", "--config", "a.toml", "line1"],
-            &["peek", "line1", "--config=a.toml"],
-        ] {
-            let arguments = parsed(typed);
-            assert_eq!(arguments.config, PathBuf::from("a.toml"));
-            assert!(matches!(arguments.command, Command::Peek(Peek { stream, .. }) if stream == "line1"));
-        }
-        assert_eq!(parsed(&["run"]).config, PathBuf::from(DEFAULT_CONFIG));
-    }
-
-    #[test]
-    fn an_option_and_its_value_may_be_one_word() {
-        let Command::Demo(demo) = parsed(&["demo", "--for=5s"]).command else { panic!("it is the demo") };
-        assert_eq!(demo.duration.as_deref(), Some("5s"));
-    }
-
-    #[test]
-    fn what_follows_two_dashes_is_left_as_it_is() {
-        let Command::Peek(peek) = parsed(&["peek", "--", "--odd=name"]).command else { panic!("it is a peek") };
-        assert_eq!(peek.stream, "--odd=name");
-    }
-
-    #[test]
-    fn bad_usage_has_its_own_exit_code() {
-        for typed in [[].as_slice(), &["fly"], &["peek"], &["run", "--fast"], &["peek", "x", "--limit", "many"]] {
-            assert_eq!(parse(typed).expect_err("this is no usage").code(), 2, "{typed:?}");
-        }
-    }
-
-    #[test]
-    fn dead_letters_are_chosen_by_their_ids() {
-        let Command::DeadLetter(DeadLetter { action: DeadLetterAction::Retry(retry) }) =
-            parsed(&["dead-letter", "retry", "3", "7", "--force"]).command
-        else {
-            panic!("it is a retry")
-        };
-        assert_eq!((retry.ids, retry.force, retry.all), (vec![3, 7], true, false));
-    }
 }

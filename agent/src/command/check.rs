@@ -19,9 +19,6 @@ use crate::{
     contract::{Finding, Severity},
 };
 
-/// Columns of a line of text.
-const WIDTH: usize = 80;
-
 /// Looks at everything, prints all findings, and fails if one is an error.
 pub(super) fn run(setting: &Setting, options: &arguments::Check) -> Outcome {
     let Loaded { config, warnings } = setting.load()?;
@@ -84,36 +81,12 @@ fn as_text(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
         let head = format!("{:<9}{}: {}", word(finding.severity), finding.subject, finding.message);
-        text += &wrap(&head, INDENT);
+        text += &output::wrap(&head, INDENT);
         if !finding.remedy.is_empty() {
-            text += &wrap(&format!("{INDENT}-> {}", finding.remedy), INDENT);
+            text += &output::wrap(&format!("{INDENT}-> {}", finding.remedy), INDENT);
         }
     }
     text
-}
-
-/// Breaks `text` between words so that no line is too long, where that can be done.
-fn wrap(text: &str, indent: &str) -> String {
-    let (mut lines, mut column) = (String::new(), 0);
-    let leading = text.len() - text.trim_start().len();
-    lines.push_str(&text[..leading]);
-    for (index, word) in text[leading..].split(' ').enumerate() {
-        let width = word.chars().count();
-        if index > 0 && column + 1 + width > WIDTH {
-            lines.push('\n');
-            lines.push_str(indent);
-            column = indent.len();
-        } else if index > 0 {
-            lines.push(' ');
-            column += 1;
-        } else {
-            column = leading;
-        }
-        lines.push_str(word);
-        column += width;
-    }
-    lines.push('\n');
-    lines
 }
 
 #[cfg(test)]
@@ -127,7 +100,7 @@ mod tests {
             finding(Severity::Error, "disk", "full ".repeat(30).trim_end(), "make room ".repeat(20).trim_end()),
         ];
         let text = as_text(&findings);
-        assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
+        assert!(text.lines().all(|line| line.len() <= output::WIDTH), "{text}");
         assert!(text.starts_with("ok       clock: well\nerror    disk: full"), "{text}");
         assert!(text.contains("\n         -> make room"), "{text}");
     }

@@ -2,6 +2,9 @@
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
+/// Columns of a line of text: those of a serial console.
+pub(super) const WIDTH: usize = 80;
+
 /// Prints `text` as it is.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
@@ -29,4 +32,33 @@ pub(super) fn redraw(text: &str) -> io::Result<()> {
 /// Makes place for [`redraw`].
 pub(super) fn clear_screen() -> io::Result<()> {
     if io::stdout().is_terminal() { print("\x1b[2J") } else { Ok(()) }
+}
+
+/// Breaks `text`, one line, between words so that no line of it is too long, where that can be done.
+pub(super) fn wrap(text: &str, indent: &str) -> String {
+    let (mut lines, mut column) = (String::new(), 0);
+    let leading = text.len() - text.trim_start().len();
+    lines.push_str(&text[..leading]);
+    for (index, word) in text[leading..].split(' ').enumerate() {
+        let width = word.chars().count();
+        if index > 0 && column + 1 + width > WIDTH {
+            lines.push('\n');
+            lines.push_str(indent);
+            column = indent.len();
+        } else if index > 0 {
+            lines.push(' ');
+            column += 1;
+        } else {
+            column = leading;
+        }
+        lines.push_str(word);
+        column += width;
+    }
+    lines.push('\n');
+    lines
+}
+
+/// Breaks each line that is too long, and indents what follows as it is.
+pub(super) fn wrap_lines(text: &str) -> String {
+    text.lines().map(|line| wrap(line, &line[..line.len() - line.trim_start().len()])).collect()
 }
