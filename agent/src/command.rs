@@ -16,6 +16,7 @@ mod setup;
 mod status;
 mod table;
 mod units;
+mod version;
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -112,6 +112,7 @@ pub use partition::Partition;
 pub use reader::{ReadLimits, Reader};
 pub use receipt::Receipt;
 pub use salvage::{Recovery, SalvageReport, salvage};
+pub use schema::VERSION as SCHEMA_VERSION;
 pub use status::{PartitionStatus, SinkPartitionStatus, SinkStatus, Status, StreamStatus};
 pub use subscription::{Delivery, Lease, Subscription};
 

@@ -26,8 +26,8 @@ use rusqlite::Connection;
 /// `FRBY`, at byte 68 of the file: what tells a buffer from any other SQLite database.
 pub(crate) const APPLICATION_ID: i32 = 0x4652_4259;
 
-/// The version written by this code.
-pub(crate) const VERSION: u32 = 2;
+/// The version of the schema that this code writes. An older one is migrated when it is opened, a newer one refused.
+pub const VERSION: u32 = 2;
 
 /// Small, because a trickle of events rewrites four or five whole pages with each commit.
 pub(crate) const PAGE_BYTES: u64 = 1024;

@@ -57,6 +57,7 @@ fn help_is_printed_for_every_command_and_is_no_error() {
         let output = site.run(words.split_whitespace().chain(["--help"]));
         assert_eq!(output.status.code(), Some(0), "{words}");
         assert!(stdout(&output).starts_with(format!("Usage: forebay {words}").trim_end()), "{}", stdout(&output));
+        assert!(stdout(&output).lines().all(|line| line.len() <= 80), "{}", stdout(&output));
         assert!(stderr(&output).is_empty());
     }
 }
@@ -65,7 +66,14 @@ fn help_is_printed_for_every_command_and_is_no_error() {
 fn the_version_is_printed() {
     let output = Site::new("").run(["--version"]);
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(stdout(&output), concat!("forebay ", env!("CARGO_PKG_VERSION"), "\n"));
+    let output = stdout(&output);
+    let lines: Vec<_> = output.lines().map(|line| line.split_once(' ').expect("a name and a fact")).collect();
+    let [("forebay", version), ("buffer", schema), ("features", _), ("target", target)] = lines[..] else {
+        panic!("{output}")
+    };
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+    assert_eq!(schema, format!("schema {}", forebay_buffer::SCHEMA_VERSION));
+    assert!(target.starts_with(std::env::consts::ARCH) && target.contains("linux"), "{target}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::{
     command::{
         failure::{Failure, Outcome},
         output,
+        version::version,
     },
     config::nearest,
 };
@@ -25,7 +26,7 @@ impl Arguments {
         }
         let (global, words) = normalise(words);
         if words.first().is_some_and(|word| word == "--version" || word == "-V") {
-            output::print(&format!("forebay {}\n", env!("CARGO_PKG_VERSION")))?;
+            output::print(&version())?;
             return Ok(None);
         }
         let words: Vec<&str> = global.iter().chain(&words).map(String::as_str).collect();
