@@ -1,5 +1,5 @@
-# Finds what building Forebay needs on a Debian machine, and installs what the system's packages bring. Sourced by
-# ./demo and tests/run; the current directory is the workspace.
+# Finds what building and testing Forebay needs on a Debian machine, and installs what the system's packages bring.
+# Sourced by the scripts that need it; the current directory is the workspace.
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -90,3 +90,42 @@ need_server() {
 need_postgres() { need_server Postgres postgresql has_postgres; }
 need_mosquitto() { need_server Mosquitto mosquitto has_mosquitto; }
 need_pgbouncer() { need_server PgBouncer pgbouncer has_pgbouncer; }
+
+has_venv() { python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; }
+
+# need_python_tools NAME==VERSION...: programs from PyPI, in the clone's own .venv, whose bin is put first in PATH.
+need_python_tools() {
+    if [ ! -x .venv/bin/pip ]; then
+        has_venv || { install_packages python3 python3-venv && has_venv; } || {
+            say "Python 3.9 with venv is missing and cannot be installed from here: as root, run 'apt-get install python3-venv'."
+            return 1
+        }
+        python3 -m venv .venv || return 1
+    fi
+    .venv/bin/pip install --quiet --disable-pip-version-check "$@" || {
+        say "pip could not install $*: PyPI, or the index that pip is configured with, has to be within reach."
+        return 1
+    }
+    PATH="$PWD/.venv/bin:$PATH"
+}
+
+# need_program PROGRAM PACKAGE: one that the package of that name brings.
+need_program() {
+    has_program "$1" || { install_packages "$2" && has_program "$1"; } || {
+        say "$1 is missing and cannot be installed from here: as root, run 'apt-get install $2'."
+        return 1
+    }
+}
+
+# need_cargo_tool NAME VERSION: a program from crates.io, as target/tools/bin/NAME. It is built without optimising, for it
+# is used for seconds.
+need_cargo_tool() {
+    [ "$(target/tools/bin/"$1" --version 2>/dev/null | grep -o '[0-9][0-9.]*' | head -n 1)" != "$2" ] || return 0
+    say "building $1 $2"
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_TARGET_DIR=target/tools/target \
+        cargo install --quiet --locked --root target/tools "$1@$2" || {
+        say "cargo could not install $1 $2: crates.io, or what replaces it in cargo's config, has to be within reach."
+        return 1
+    }
+    rm -rf target/tools/target
+}
