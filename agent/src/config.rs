@@ -40,7 +40,8 @@ pub use self::{
     buffer::BufferSettings,
     control::{ControlBackend, ControlConfig, RowKeeper},
     environment::Environment,
-    reference::reference,
+    key::Fallback,
+    reference::{KeyReference, TableReference, reference},
     report::Diagnostic,
 };
 use crate::{sink, source};

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use forebay::{
-    config::{Config, DEMO, Environment, Invalid, Loaded, SinkKind, SourceKind, reference},
+    config::{Config, DEMO, Environment, Invalid, Loaded, SinkKind, SourceKind, TableReference, reference},
     secret::SecretSource,
     source::http,
 };
@@ -179,6 +179,7 @@ fn every_configuration_that_is_shipped_is_valid() {
     let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging");
     let examples = fs::read_dir(packaging.join("examples")).expect("there are examples");
     let mut paths: Vec<_> = examples.map(|entry| entry.expect("it can be read").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.push(packaging.join("forebay.toml"));
     assert!(paths.len() >= 5, "{paths:?}");
     for path in paths {
@@ -222,32 +223,15 @@ fn a_thousand_sources_are_taken_and_one_more_is_not() {
     assert!(invalid.errors[0].problem.contains("more than 1000"), "{invalid}");
 }
 
-/// Tables of the reference whose keys can be put to the test, each with what else it needs.
-fn documented_keys() -> Vec<(String, String, String)> {
-    let mut keys = Vec::new();
-    let (mut table, mut variant) = (String::new(), String::new());
-    for line in reference().lines() {
-        if let Some(header) = line.strip_prefix("## [") {
-            let (name, rest) = header.split_once(']').expect("a header is closed");
-            let named = rest.strip_prefix(", type = ").map(str::to_owned);
-            let typed = |name: &str| name.split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
-            let inherited = if typed(name) == typed(&table) { variant.clone() } else { String::new() };
-            (table, variant) = (name.to_owned(), named.unwrap_or(inherited));
-        } else if let Some(key) = line.strip_prefix("### ") {
-            keys.push((table.clone(), variant.clone(), key.to_owned()));
-        }
-    }
-    keys
-}
-
 #[test]
 fn every_documented_key_is_read_and_its_value_is_checked() {
-    let keys = documented_keys();
+    let tables = reference();
+    let keys: Vec<_> = tables.iter().flat_map(|table| table.keys.iter().map(move |key| (table, key.name))).collect();
     assert!(keys.len() > 40, "{keys:?}");
-    for (table, variant, key) in keys {
-        let kind = match (variant.as_str(), table.split('.').next()) {
-            ("", Some("sources")) => "\"stdin\"",
-            ("", Some("sinks")) => "\"stdout\"",
+    for (TableReference { path: table, variant, .. }, key) in keys {
+        let kind = match (*variant, table.split('.').next()) {
+            ("", Some("sources")) => "stdin",
+            ("", Some("sinks")) => "stdout",
             (variant, _) => variant,
         };
         let table = table.replace("NAME", "it");
@@ -256,9 +240,9 @@ fn every_documented_key_is_read_and_its_value_is_checked() {
         let mut text = format!("[{table}]\n{key} = 2026-11-20\n");
         if typed.contains('.') && key != "type" {
             text = if typed == table {
-                format!("{text}type = {kind}\n")
+                format!("{text}type = \"{kind}\"\n")
             } else {
-                format!("[{typed}]\ntype = {kind}\n{text}")
+                format!("[{typed}]\ntype = \"{kind}\"\n{text}")
             };
         }
         let invalid = parse(&text).expect_err("a date is no value of any key");
@@ -270,11 +254,12 @@ fn every_documented_key_is_read_and_its_value_is_checked() {
 
 #[test]
 fn the_reference_says_all_there_is_to_say_of_each_key() {
-    let reference = reference();
-    for part in ["## [sources.NAME], type = \"http\"", "### max_bytes_per_second", "Default: `\"2GiB\"`", "Required."] {
-        assert!(reference.contains(part), "{part} is not in:\n{reference}");
+    for table in reference() {
+        assert!(!table.doc.is_empty(), "[{}]", table.path);
+        for key in table.keys {
+            assert!(key.doc.ends_with('.') && !key.expected.is_empty(), "[{}] {key:?}", table.path);
+        }
     }
-    assert!(!reference.contains("\n\n\n"), "every key has its sentence");
 }
 
 proptest! {

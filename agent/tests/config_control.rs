@@ -139,7 +139,9 @@ fn the_environment_can_be_left_out_for_the_config_that_was_used_before() {
 #[test]
 fn the_reference_names_the_variables() {
     let reference = forebay::config::reference();
-    assert!(reference.contains("The environment variable CONTROL_PG_PASSWORD overrides the file."), "{reference}");
+    let control = reference.iter().find(|table| table.path == "control").expect("the table is documented");
+    let password = control.keys.iter().find(|key| key.name == "password").expect("the key is documented");
+    assert_eq!(password.variable, Some("CONTROL_PG_PASSWORD"));
 }
 
 const TO_DATABASES: &str = r#"

@@ -15,7 +15,9 @@ pub(super) const DEFAULT_CONFIG: &str = "/etc/forebay/forebay.toml";
 
 /// Takes events in on a gateway, keeps them on disk, and delivers them exactly once.
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
-#[argh(note = "The conf.d/*.toml beside the config file are read too. --config may stand behind the command as well.")]
+#[argh(
+    note = "The conf.d/*.toml beside the config file are read too. The config may be named behind the command as well."
+)]
 #[argh(error_code(0, "it went well"), error_code(1, "it failed"))]
 #[argh(error_code(2, "the command line or the config is wrong"))]
 #[argh(error_code(75, "it failed now, and the same may work later: the buffer is in use, the disk is full"))]
@@ -267,7 +269,7 @@ pub(super) struct BufferDiscard {
 #[argh(subcommand, name = "demo")]
 pub(super) struct Demo {
     /// where to keep buffer and files (default: a new directory under the temporary one)
-    #[argh(option, arg_name = "path")]
+    #[argh(option, arg_name = "directory")]
     pub(super) dir: Option<PathBuf>,
     /// stop after this time, such as 10s or 5m (default: at Ctrl-C)
     #[argh(option, long = "for", arg_name = "time")]

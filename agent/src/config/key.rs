@@ -1,4 +1,4 @@
-//! One definition of each key. Its parser, its default, the text of its errors and its line in the reference all come
+//! One definition of each key. Its parser, its default, the text of its errors and its place in the manual page all come
 //! from the [`Key`]; nothing about a key is said anywhere else.
 
 use super::{document::Node, reading::Reading, report::Reported};
@@ -8,7 +8,7 @@ pub(super) trait Kind: Sync {
     /// What reading gives.
     type Value;
 
-    /// What would be right, as the end of "expected ...": for errors and for the reference.
+    /// What would be right, as the end of "expected ...": for errors and for the manual page.
     fn expected(&self) -> String;
 
     /// Whether the value is a secret, which no error may show.
@@ -22,7 +22,7 @@ pub(super) trait Kind: Sync {
 
 /// What holds where a key is not given.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Fallback {
+pub enum Fallback {
     /// It must be given.
     Required,
     /// This value, written as in the file. It is read by the key's own parser.

@@ -1,14 +1,40 @@
-//! The reference of all keys, from their definitions: for the manual page and for `check --print-reference`.
-
-use std::fmt::Write;
+//! The reference: every table and every key, from their definitions. How they are shown is for the manual page.
 
 use super::{
     agent::{AGENT, OBSERVE},
     buffer::BUFFER,
     control::CONTROL,
-    key::{Described, Fallback, Schema},
+    key::{Fallback, Schema},
     sinks, sources,
 };
+
+/// A table of the configuration.
+#[derive(Debug, Clone)]
+pub struct TableReference {
+    /// What stands between the brackets of its header, such as `agent` or `sources.NAME.tls`.
+    pub path: String,
+    /// The `type` of source or sink that has it. Empty if all have.
+    pub variant: &'static str,
+    /// What it is for.
+    pub doc: &'static str,
+    /// Its keys. Those of a source or sink of some type are besides the ones that all types have.
+    pub keys: Vec<KeyReference>,
+}
+
+/// A key of a table.
+#[derive(Debug, Clone)]
+pub struct KeyReference {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is for.
+    pub doc: &'static str,
+    /// What its value may be.
+    pub expected: String,
+    /// What holds where it is not given.
+    pub fallback: Fallback,
+    /// The environment variable that overrides it.
+    pub variable: Option<&'static str>,
+}
 
 /// Every table of the top level, in the order of the reference.
 fn schemas() -> impl Iterator<Item = &'static Schema> {
@@ -31,50 +57,25 @@ pub(super) fn overrides() -> impl Iterator<Item = &'static str> {
     schemas().flat_map(|schema| schema.keys).filter_map(|key| key.variable())
 }
 
-/// Every table and every key, as Markdown.
-pub fn reference() -> String {
-    let mut out = String::from(INTRODUCTION);
+/// Every table, each followed by those within it.
+pub fn reference() -> Vec<TableReference> {
+    let mut tables = Vec::new();
     for schema in schemas() {
-        table(&mut out, schema, schema.name);
+        add(&mut tables, schema, schema.name.to_owned(), schema.variant);
     }
-    out
+    tables
 }
 
-const INTRODUCTION: &str = r#"# forebay.toml
-
-`/etc/forebay/forebay.toml`, and the `conf.d/*.toml` beside it in the order of their names. Each table stands in one
-file only.
-
-A size, a time or a rate is a text with its unit: `"2GiB"`, `"64 KiB"`, `"1MB"`; `"250ms"`, `"10s"`, `"1h30m"`, `"7d"`;
-`"1MiB/s"`.
-
-In every text, `${NAME}` stands for the environment variable NAME, which must be set; `$${` stands for `${`.
-A relative path begins at the directory of the main file.
-"#;
-
-fn table(out: &mut String, schema: &Schema, path: &str) {
-    let variant = if schema.variant.is_empty() { String::new() } else { format!(", type = \"{}\"", schema.variant) };
-    push(out, format_args!("\n## [{path}]{variant}\n\n{}\n", schema.doc));
-    for key in schema.keys {
-        line(out, *key);
-    }
+fn add(tables: &mut Vec<TableReference>, schema: &'static Schema, path: String, variant: &'static str) {
+    let keys = schema.keys.iter().map(|key| KeyReference {
+        name: key.name(),
+        doc: key.doc(),
+        expected: key.expected(),
+        fallback: key.fallback(),
+        variable: key.variable(),
+    });
+    tables.push(TableReference { path: path.clone(), variant, doc: schema.doc, keys: keys.collect() });
     for inner in schema.tables {
-        table(out, inner, &format!("{path}.{}", inner.name));
+        add(tables, inner, format!("{path}.{}", inner.name), variant);
     }
-}
-
-fn line(out: &mut String, key: &dyn Described) {
-    let fallback = match key.fallback() {
-        Fallback::Required => "Required.".to_owned(),
-        Fallback::Value(default) => format!("Default: `{default}`."),
-        Fallback::Otherwise(otherwise) => format!("Without it: {otherwise}."),
-    };
-    let variable = key.variable().map(|name| format!(" The environment variable {name} overrides the file."));
-    let (name, doc, expected) = (key.name(), key.doc(), key.expected());
-    let variable = variable.unwrap_or_default();
-    push(out, format_args!("\n### {name}\n\n{doc}\n\nValue: {expected}. {fallback}{variable}\n"));
-}
-
-fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("writing to a string does not fail");
 }

@@ -74,7 +74,7 @@ const MAX_BATCH_LINES: usize = 1_000;
 static MAX_BATCH_EVENTS: Key<Count> = Key::optional(
     "max_batch_events",
     Count { min: 1, max: 100_000 },
-    "1000; into Postgres 10000",
+    "1000, or 10000 into Postgres",
     "The most events that are delivered and confirmed together.",
 );
 

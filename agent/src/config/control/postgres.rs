@@ -44,27 +44,28 @@ pub(super) static TABLE: Key<kind::Identifier> = Key::with_default(
 pub(super) static HOST: Key<HostName> = Key::optional(
     "host",
     HostName,
-    "the server of the first Postgres sink by name, and what is not said here as that sink has it",
+    "the server of the first Postgres sink by name; then that sink's settings hold for what is not given here",
     "The server that the control table is on, or the directory of its Unix socket.",
 )
 .variable("CONTROL_PG_HOST");
 
 pub(super) static PORT: Key<Count> =
-    Key::optional("port", Count { min: 1, max: 65_535 }, "5432 where host is given", "The server's port.")
+    Key::optional("port", Count { min: 1, max: 65_535 }, "the sink's; where host is given, 5432", "The server's port.")
         .variable("CONTROL_PG_PORT");
 
 pub(super) static USER: Key<PlainText> = Key::optional(
     "user",
     PlainText { what: "the name of a role" },
     "the sink's",
-    "The role that the agent logs in as. It must be given where host is.",
+    "The role that the agent logs in as. It must be given where host is. Another role than the sink's does not have the \
+     sink's password.",
 )
 .variable("CONTROL_PG_USER");
 
 pub(super) static PASSWORD: Key<Password> = Key::optional(
     "password",
     Password,
-    "none where host or password_file is given",
+    "what password_file holds; if that is not given either, the sink's, or none where host is given",
     "The role's password; password_file is better.",
 )
 .variable("CONTROL_PG_PASSWORD");
@@ -72,34 +73,38 @@ pub(super) static PASSWORD: Key<Password> = Key::optional(
 pub(super) static PASSWORD_FILE: Key<FilePath> = Key::optional(
     "password_file",
     FilePath,
-    "none where host or password is given",
+    "what password says; if that is not given either, the sink's, or none where host is given",
     "A file that holds the password, such as \"${CREDENTIALS_DIRECTORY}/control\". It is read again for each connection.",
 );
 
 pub(super) static SSLMODE: Key<Choice<SslMode>> = Key::optional(
     "sslmode",
     Choice { what: "sslmode", of: &SslMode::ALL },
-    "\"require\" where host is given",
-    "How far the connection is protected, as libpq has it.",
+    "the sink's; where host is given, \"require\"",
+    "How far the connection is protected, with libpq's meanings. \"verify-full\" is what keeps others out.",
 )
 .variable("CONTROL_PG_SSLMODE");
 
 pub(super) static CA_FILE: Key<FilePath> = Key::optional(
     "ca_file",
     FilePath,
-    "the roots that come with the program and the system's, where host is given",
-    "Who must have signed the server's certificate, PEM.",
+    "the sink's; where host is given, the authorities that come with this program, and the system's",
+    "A file of the authorities, one of which must have signed the server's certificate, PEM.",
 );
 
 pub(super) static CERTIFICATE_FILE: Key<FilePath> = Key::optional(
     "certificate_file",
     FilePath,
-    "none is shown, where host is given",
-    "The certificate that the agent shows to the server, PEM.",
+    "the sink's; where host is given, none is shown",
+    "The agent's own certificate and those that lead to its root, PEM.",
 );
 
-pub(super) static KEY_FILE: Key<FilePath> =
-    Key::optional("key_file", FilePath, "none, where host is given", "The private key of certificate_file, PEM.");
+pub(super) static KEY_FILE: Key<FilePath> = Key::optional(
+    "key_file",
+    FilePath,
+    "the sink's; where host is given, none is shown",
+    "The private key of certificate_file, PEM.",
+);
 
 pub(super) static AUTH_MODE: Key<Choice<AuthMode>> = Key::with_default(
     "auth_mode",

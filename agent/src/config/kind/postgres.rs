@@ -34,7 +34,7 @@ impl Kind for ServerUrl {
     type Value = Url;
 
     fn expected(&self) -> String {
-        "\"postgresql://USER@HOST:5432/DATABASE?sslmode=verify-full\"".to_owned()
+        "\"postgresql://USER@HOST/DATABASE?sslmode=verify-full\"".to_owned()
     }
 
     fn read(&self, node: &Node, reading: &mut Reading<'_, '_>) -> Result<Url, Reported> {

@@ -36,7 +36,7 @@ static MAX_FILE_AGE: Key<Time> = Key::optional(
     "max_file_age",
     Time { min: Duration::from_secs(1), max: Duration::from_secs(366 * 86_400) },
     "only its size finishes a file",
-    "An event that comes so long after a file was begun begins another.",
+    "An event that comes later than this after a file was begun finishes it, and begins another.",
 );
 
 static KEEP_FILES: Key<Count> = Key::optional(

@@ -39,7 +39,7 @@ pub(super) static POSTGRES: Schema = Schema {
 static URL: Key<ServerUrl> = Key::required(
     "url",
     ServerUrl,
-    "The server, as libpq has it. Of parameters it knows sslmode, sslrootcert, sslcert, sslkey, connect_timeout and \
+    "The server, as libpq has it; a port that is not 5432 stands behind the host. Of parameters it knows sslmode, sslrootcert, sslcert, sslkey, connect_timeout and \
      application_name. A host that begins with %2F is the directory of a Unix socket.",
 );
 
@@ -64,28 +64,28 @@ static CA_FILE: Key<FilePath> = Key::optional(
     "ca_file",
     FilePath,
     "what url says, else the authorities that come with this program, and the system's",
-    "Who must have signed the server's certificate, PEM.",
+    "A file of the authorities, one of which must have signed the server's certificate, PEM.",
 );
 
 static CERTIFICATE_FILE: Key<FilePath> = Key::optional(
     "certificate_file",
     FilePath,
     "what url says, else none is shown",
-    "The client's own certificate and those that lead to its root, PEM.",
+    "The agent's own certificate and those that lead to its root, PEM.",
 );
 
 static KEY_FILE: Key<FilePath> = Key::optional(
     "key_file",
     FilePath,
     "what url says, else none is shown",
-    "The client certificate's private key, PEM.",
+    "The private key of certificate_file, PEM.",
 );
 
 static CONNECT_TIMEOUT: Key<Time> = Key::optional(
     "connect_timeout",
     Time { min: Duration::from_secs(1), max: Duration::from_secs(3600) },
     "what url says, else 10s",
-    "How long making a connection may take, until the server has let us in.",
+    "How long making a connection may take, logging in included.",
 );
 
 static TABLE: Key<Table> = Key::required("table", Table, "The table that events go into. `forebay setup` makes it.");
@@ -100,7 +100,7 @@ static MODE: Key<Choice<Mode>> = Key::with_default(
 static KEY_COLUMNS: Key<ColumnNames> = Key::optional(
     "key_columns",
     ColumnNames,
-    "rows are appended",
+    "rows are appended; with mode = \"upsert\" it must be given",
     "The columns by which \"upsert\" tells rows apart. There should be a unique index on exactly these.",
 );
 

@@ -62,7 +62,7 @@ static MAX_CONNECTIONS: Key<Count> = Key::with_default(
 static TLS: Schema = Schema {
     name: "tls",
     variant: "",
-    doc: "Encryption. Without this table there is none. The files are read again when they change.",
+    doc: "Encryption: without this table there is none. The files are read again when they change.",
     keys: &[&CERTIFICATE_FILE, &KEY_FILE, &CLIENT_CA_FILE],
     tables: &[],
 };
@@ -70,13 +70,13 @@ static TLS: Schema = Schema {
 static CERTIFICATE_FILE: Key<FilePath> =
     Key::required("certificate_file", FilePath, "The certificate and those that lead to its root, PEM.");
 
-static KEY_FILE: Key<FilePath> = Key::required("key_file", FilePath, "The certificate's private key, PEM.");
+static KEY_FILE: Key<FilePath> = Key::required("key_file", FilePath, "The private key of certificate_file, PEM.");
 
 static CLIENT_CA_FILE: Key<FilePath> = Key::optional(
     "client_ca_file",
     FilePath,
     "producers need no certificate",
-    "Who must have signed the certificates of producers, PEM.",
+    "A file of the authorities, one of which must have signed the certificate of each producer, PEM.",
 );
 
 pub(super) fn read(section: &mut Section<'_, '_, '_>, max_event_bytes: usize) -> Result<Settings, Reported> {

@@ -69,7 +69,8 @@ static QOS: Key<Count> = Key::with_default(
     "qos",
     Count { min: 0, max: 2 },
     "1",
-    "The highest quality of service of what is sent. A message has the lower of this and what it was published with. \
+    "The highest quality of service that the broker may send with. A message has the lower of this and what it was \
+     published with. \
      With 0 the broker drops what it cannot send; with 1 it may send twice; with 2 each message is stored once.",
 );
 
@@ -77,11 +78,11 @@ static CLIENT_ID: Key<MqttText> = Key::optional(
     "client_id",
     MqttText,
     "the agent's id, \"-\" and the source's name",
-    "What the broker knows the session by. No other client may have it. With another one, also where the agent's id or the \
-     source's name changes, what the broker keeps for the former session does not come.",
+    "What the broker knows the session by. No other client may have it. If it changes, also because the agent's \
+     id or the source's name does, what the broker keeps for the former session never comes.",
 );
 
-static USER: Key<MqttText> = Key::optional("user", MqttText, "none is sent", "What the broker knows the client by.");
+static USER: Key<MqttText> = Key::optional("user", MqttText, "none is sent", "The name to log in with.");
 
 static PASSWORD: Key<SecretText> =
     Key::optional("password", SecretText, "none is sent, unless password_file is given", "The user's password.");
@@ -127,7 +128,7 @@ static MAX_UNACKNOWLEDGED: Key<Size> = Key::with_default(
     "max_unacknowledged_bytes",
     Size { min: 64 << 10, max: 1 << 30 },
     r#""4MiB""#,
-    "When messages that take up so much memory are read and not yet on disk, nothing more is read until some of them are.",
+    "Once messages that take up this much memory are read and not yet on disk, no more are read until some of them are.",
 );
 
 static DECODE: Key<Choice<BodyKind>> = Key::optional(
@@ -153,14 +154,14 @@ static PARTITION_LEVEL: Key<Count> = Key::optional(
     Count { min: 1, max: 100 },
     "all messages are in the partition \"0\", in the order of their arrival",
     "The level of the topic that names the partition: with 2, \"plant/line1/telemetry\" is in \"line1\". There may be \
-     1000; what has a newer name, or none, is in \"0\".",
+     1000 partitions; messages with a further name, or without that level, are in \"0\".",
 );
 
 static STATUS_TOPIC: Key<Topic> = Key::optional(
     "status_topic",
     Topic,
     "nothing is published",
-    "Where the agent says, for the broker to keep, that it is online, and the broker that it is offline.",
+    "A topic on which the agent publishes that it is online, and its last will that it is offline. Both are retained.",
 );
 
 static CONNECT_TIMEOUT: Key<Time> = Key::with_default(
@@ -180,7 +181,7 @@ static DEDUPE: Schema = Schema {
 };
 
 static BY: Key<MessageIdentifier> =
-    Key::required("by", MessageIdentifier, "What identifies a message. One that has none of it is always kept.");
+    Key::required("by", MessageIdentifier, "What identifies a message. A message without it is always kept.");
 
 static WINDOW: Key<Count> = Key::with_default(
     "window",
@@ -192,7 +193,7 @@ static WINDOW: Key<Count> = Key::with_default(
 static TLS: Schema = Schema {
     name: "tls",
     variant: "",
-    doc: "Whom an mqtts broker must be, and what is shown to it. The files are read again when they change.",
+    doc: "How an mqtts broker is verified, and the certificate that it is shown. The files are read again when they change.",
     keys: &[&CA_FILE, &CERTIFICATE_FILE, &KEY_FILE],
     tables: &[],
 };
@@ -201,18 +202,18 @@ static CA_FILE: Key<FilePath> = Key::optional(
     "ca_file",
     FilePath,
     "the authorities that come with this program, and the system's",
-    "Who must have signed the broker's certificate, PEM.",
+    "A file of the authorities, one of which must have signed the broker's certificate, PEM.",
 );
 
 static CERTIFICATE_FILE: Key<FilePath> = Key::optional(
     "certificate_file",
     FilePath,
     "none is shown",
-    "The client's own certificate and those that lead to its root, PEM.",
+    "The agent's own certificate and those that lead to its root, PEM.",
 );
 
 static KEY_FILE: Key<FilePath> =
-    Key::optional("key_file", FilePath, "none is shown", "The client certificate's private key, PEM.");
+    Key::optional("key_file", FilePath, "none is shown", "The private key of certificate_file, PEM.");
 
 pub(super) fn read(section: &mut Section<'_, '_, '_>, max_event_bytes: usize) -> Result<Settings, Reported> {
     let address = section.value(&URL);
