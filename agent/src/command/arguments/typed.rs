@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 
-use argh::{CommandInfoWithArgs, EarlyExit, FlagInfoKind, FromArgs};
+use argh::{CommandInfo, EarlyExit, FromArgs, SubCommands};
 
-use super::{Arguments, PROGRAM, information};
+use super::{Arguments, BufferAction, Command, DeadLetterAction, PROGRAM};
 use crate::{
     command::{
         failure::{Failure, Outcome},
@@ -29,8 +29,8 @@ impl Arguments {
             output::print(&version())?;
             return Ok(None);
         }
-        let words: Vec<&str> = global.iter().chain(&words).map(String::as_str).collect();
-        match Self::from_args(&[PROGRAM], &words) {
+        let typed: Vec<&str> = global.iter().chain(&words).map(String::as_str).collect();
+        match Self::from_args(&[PROGRAM], &typed) {
             Ok(arguments) => Ok(Some(arguments)),
             Err(EarlyExit { output: help, status: Ok(()) }) => {
                 output::print(&output::wrap_lines(&help))?;
@@ -73,70 +73,61 @@ fn normalise(typed: Vec<String>) -> (Vec<String>, Vec<String>) {
 
 /// What to say of `words`, which argh refused with `error`: what was probably meant, and where help is. Where only the
 /// command is missing, its help is the answer.
-fn explain(error: &str, words: &[&str]) -> String {
-    let all = information();
-    let Place { path, command, unknown } = Place::of(words, &all);
+///
+/// What there is to choose from is taken from the lists of commands and the texts of help that the program has in it
+/// already: the descriptions for the manual page ([`ArgsInfo`](argh::ArgsInfo)) would be there a second time.
+fn explain(error: &str, words: &[String]) -> String {
+    let path = path_of(words);
     let shown = path.join(" ");
-    let Some(unknown) = unknown else {
-        if !command.commands.is_empty() && error.starts_with("One of the following subcommands") {
-            let help = Arguments::from_args(&[PROGRAM], &[&path[1..], &["--help"]].concat());
-            return output::wrap_lines(&help.err().map(|exit| exit.output).unwrap_or_default());
-        }
+    if error.starts_with("One of the following subcommands must be present") {
+        return output::wrap_lines(&help(&path));
+    }
+    let Some(unknown) = error.strip_prefix("Unrecognized argument: ").map(str::trim_end) else {
         return format!("{}\n{shown} --help says more", error.trim_end());
     };
-    let options = command.flags.iter().chain(all.flags).map(|flag| flag.long);
+    let inner = commands_within(&path);
     let (what, near) = if unknown.starts_with('-') {
-        ("option", nearest(unknown, options))
-    } else if command.commands.is_empty() {
+        let help = help(&path) + &help(&[PROGRAM]);
+        ("option", nearest(unknown, options(&help)).map(str::to_owned))
+    } else if inner.is_empty() {
         ("argument", None)
     } else {
-        ("command", nearest(unknown, command.commands.iter().map(|command| command.name)))
+        ("command", nearest(unknown, inner.iter().map(|command| command.name)).map(str::to_owned))
     };
     let meant = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
     format!("{shown} has no {what} {unknown:?}{meant}\n{shown} --help says more")
 }
 
-/// The command that words lead to.
-struct Place<'w> {
-    /// Its name, behind those of the commands that it is in.
-    path: Vec<&'w str>,
-    command: &'w CommandInfoWithArgs,
-    /// The first word that has no place there.
-    unknown: Option<&'w str>,
+/// The name of the command that words lead to, behind those of the ones that it is within.
+fn path_of(words: &[String]) -> Vec<&'static str> {
+    let mut path = vec![PROGRAM];
+    for word in words.iter().filter(|word| !matches!(word.as_str(), "help" | "--help")) {
+        let Some(inner) = commands_within(&path).iter().find(|command| command.name == word) else { break };
+        path.push(inner.name);
+    }
+    path
 }
 
-impl<'w> Place<'w> {
-    fn of(words: &[&'w str], all: &'w CommandInfoWithArgs) -> Self {
-        let (mut path, mut command, mut positionals) = (vec![all.name], all, 0);
-        let mut rest = words.iter().copied();
-        while let Some(word) = rest.next() {
-            let inner = command.commands.iter().find(|inner| inner.name == word);
-            let flag = command.flags.iter().find(|flag| flag.long == word);
-            match (inner, flag) {
-                (Some(inner), _) => {
-                    path.push(inner.name);
-                    command = &inner.command;
-                }
-                (None, Some(flag)) => {
-                    if let FlagInfoKind::Option { .. } = flag.kind {
-                        rest.next();
-                    }
-                }
-                (None, None) if word == "--" => break,
-                (None, None) if word == "help" => {}
-                (None, None) if word.starts_with('-') || positionals == command.positionals.len() => {
-                    return Self { path, command, unknown: Some(word) };
-                }
-                (None, None) => positionals += usize::from(!is_last_repeated(command)),
-            }
-        }
-        Self { path, command, unknown: None }
+fn commands_within(path: &[&str]) -> &'static [&'static CommandInfo] {
+    match path {
+        [_] => Command::COMMANDS,
+        [_, "dead-letter"] => DeadLetterAction::COMMANDS,
+        [_, "buffer"] => BufferAction::COMMANDS,
+        _ => &[],
     }
 }
 
-/// Whether any number of words may stand behind the options.
-fn is_last_repeated(command: &CommandInfoWithArgs) -> bool {
-    command.positionals.last().is_some_and(|last| last.optionality == argh::Optionality::Repeating)
+fn help(path: &[&str]) -> String {
+    let answer = Arguments::from_args(&[PROGRAM], &[&path[1..], &["--help"]].concat());
+    answer.err().map(|exit| exit.output).unwrap_or_default()
+}
+
+/// The options that a text of help lists, each at the beginning of its line: `  -V, --version     print ...`.
+fn options(help: &str) -> impl Iterator<Item = &str> {
+    let lines = help.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| line.starts_with('-'));
+    lines.flat_map(|line| {
+        line.split([' ', ',']).filter(|word| !word.is_empty()).take_while(|word| word.starts_with('-'))
+    })
 }
 
 #[cfg(test)]
@@ -144,7 +135,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::command::arguments::{Command, DEFAULT_CONFIG, DeadLetter, DeadLetterAction, DeadLetterList, Peek};
+    use crate::command::arguments::{DEFAULT_CONFIG, DeadLetter, DeadLetterList, Peek, information};
 
     fn parse(typed: &[&str]) -> Outcome<Option<Arguments>> {
         Arguments::parse(typed.iter().map(OsString::from))
@@ -218,6 +209,22 @@ mod tests {
         ] {
             let refused = refused(typed);
             assert!(refused.contains(said), "{typed}: {refused}");
+        }
+    }
+
+    #[test]
+    fn each_command_and_option_is_found_by_a_slip_of_the_hand() {
+        let mut commands = vec![(String::new(), information())];
+        while let Some((path, command)) = commands.pop() {
+            for flag in command.flags {
+                let refused = refused(&format!("{path}{}x", flag.long));
+                assert!(refused.contains(&format!("did you mean {}?", flag.long)), "{refused}");
+            }
+            for inner in &command.commands {
+                let refused = refused(&format!("{path}{}x", inner.name));
+                assert!(refused.contains(&format!("did you mean {}?", inner.name)), "{refused}");
+                commands.push((format!("{path}{} ", inner.name), inner.command.clone()));
+            }
         }
     }
 
