@@ -35,8 +35,9 @@ def events(machine, directory="var/lib/forebay/events"):
 
 def post(machine, port, body, *options):
     """An event, which must be acknowledged."""
-    answer = run(*machine.enter("--net"), "curl", "--silent", "--show-error", "--max-time", "10", "--data", body,
-                 "--write-out", "%{http_code}", *options, f"http://127.0.0.1:{port}/events")
+    answer = run(*machine.enter("--net"), "curl", "--silent", "--show-error", "--max-time", "10",
+                 "--header", "content-type: application/json", "--data", body, "--write-out", "%{http_code}", *options,
+                 f"http://127.0.0.1:{port}/events")
     expect(answer.endswith("202"), answer)
 
 

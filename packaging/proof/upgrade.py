@@ -151,8 +151,7 @@ def a_removal_stops_the_agent_and_keeps_the_data(manager, proof):
         prepare(machine, manager)
         with Producers(machine) as producers:
             pass
-        generation = lambda: machine("forebay", "status", "--json").split('"generation": "')[1].split('"')[0]
-        first = generation()
+        first = machine.generation()
         manager.remove(machine)
         expect(machine.show("ActiveState") == "inactive", machine.show("ActiveState"))
         expect(root.path.joinpath("var/lib/forebay/buffer.db").exists(), "removal took the buffer")
@@ -160,7 +159,7 @@ def a_removal_stops_the_agent_and_keeps_the_data(manager, proof):
         root.write("/etc/forebay/forebay.toml", CONFIG)
         machine("systemctl", "restart", "forebay")
         machine.wait_active()
-        expect(generation() == first, "the buffer is another one")
+        expect(machine.generation() == first, "the buffer is another one")
         producers.judge(machine)
         manager.remove(machine)
         manager.purge(machine)
