@@ -1,4 +1,4 @@
-"""Clean Debian roots: made from the archive for this run, unpacked for each test, run as a container or booted."""
+"""Clean Debian roots: made from the archive for this run, a layer of its own for each test, run as a container or booted."""
 import contextlib
 import json
 import os
@@ -56,15 +56,20 @@ ACCOUNTS = ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
 class Root:
     """A directory that holds a whole system. Commands run in it without systemd, and without a network but loopback."""
 
-    def __init__(self, tar):
-        self.path = pathlib.Path(tempfile.mkdtemp(prefix="forebay-root-", dir="/var/tmp"))
-        run("tar", "--extract", "--file", tar, "--directory", self.path, "--exclude", "./dev/*")
+    def __init__(self, base):
+        self.layer = pathlib.Path(tempfile.mkdtemp(prefix="forebay-root-", dir="/var/tmp"))
+        self.path = self.layer / "root"
+        for name in ["root", "changes", "work"]:
+            (self.layer / name).mkdir(mode=0o755)
+        run("mount", "-t", "overlay", "-o", f"lowerdir={base},upperdir={self.layer}/changes,workdir={self.layer}/work",
+            "overlay", self.path)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        shutil.rmtree(self.path)
+        run("umount", self.path)
+        shutil.rmtree(self.layer)
 
     def __call__(self, *command, **options):
         said = run(*NSPAWN, "--as-pid2", "--pipe", "--directory", self.path, *command, **options)
@@ -102,7 +107,7 @@ class Root:
     @contextlib.contextmanager
     def booted(self, *options):
         """The system with its own systemd as process 1."""
-        log = open(f"{self.path}.log", "wb")
+        log = open(self.layer / "console", "wb")
         container = subprocess.Popen(
             [*NSPAWN, "--boot", "--directory", str(self.path), "--link-journal=no", *options],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"})
@@ -120,7 +125,6 @@ class Root:
                 container.kill()
                 container.wait()
             log.close()
-            os.unlink(log.name)
 
     @staticmethod
     def init_of(container):

@@ -30,7 +30,7 @@ class Producers:
     """Programs that post events while the block runs, and the ledger of what was acknowledged."""
 
     def __init__(self, machine):
-        self.ledger = f"{machine.root.path}.ledger"
+        self.ledger = f"{machine.root.layer}/ledger"
         self.process = subprocess.Popen([*machine.enter("--net"), sys.executable, load.__file__, "127.0.0.1:8080", self.ledger],
                                         stdin=subprocess.PIPE)
 
@@ -55,7 +55,6 @@ class Producers:
     def judge(self, machine):
         """Every acknowledged event is in the files once, in the order of its producer; no other is there twice."""
         ledger = load.read(self.ledger)
-        pathlib.Path(self.ledger).unlink()
         wait_for("everything to be delivered", lambda: "forebay_sink_pending_events" in (text := machine.get("/metrics")) and
                  all(line.endswith(" 0") for line in text.splitlines() if line.startswith("forebay_sink_pending_events{")))
         files = sorted((machine.root.path / "srv/events").glob("*.ndjson"))
