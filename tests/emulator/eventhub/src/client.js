@@ -143,6 +143,17 @@ export class Client {
     [...this.links].filter(which).forEach(act);
   }
 
+  // With AMQP's own words. What still comes is not served.
+  close(error) {
+    this.links.forEach((held) => held.end());
+    this.amqp.close(error);
+  }
+
+  endSession(session, error) {
+    this.each((held) => held.link.session === session, (held) => held.end());
+    session.close(error);
+  }
+
   inactive(name) {
     const limit = this.service.settings[name];
     this.allow(name, `The connection was inactive for more than the allowed ${limit} milliseconds and is closed by container ` +
@@ -152,7 +163,7 @@ export class Client {
   // Closes the connection after a time that the settings have, unless something comes about before.
   allow(name, description, as = name) {
     clearTimeout(this.deadlines[as]);
-    this.deadlines[as] = after(this.service.settings[name], () => this.amqp.close(error('amqp:connection:forced', description)));
+    this.deadlines[as] = after(this.service.settings[name], () => this.close(error('amqp:connection:forced', description)));
   }
 
   end() {

@@ -1,4 +1,4 @@
-// The error conditions of the service (shared/reference/eventhubs.md, 1.9), each with a description as it gives them.
+// The error conditions of the service, each with a description as it gives them.
 // Clients read the number of seconds out of the description of server-busy.
 
 const DESCRIPTIONS = {
@@ -11,7 +11,7 @@ const DESCRIPTIONS = {
     'getting disconnected. If you are recreating the receiver, make sure a higher epoch is used.',
   'amqp:link:transfer-limit-exceeded': 'Insufficient link credit.',
   'amqp:not-allowed': 'The operation is not allowed.',
-  'amqp:not-found': 'The messaging entity could not be found.',
+  'amqp:not-found': "The messaging entity 'hub' could not be found.",
   'amqp:resource-limit-exceeded': 'The quota of the entity has been exceeded.',
   'amqp:unauthorized-access': 'Unauthorized access. The token is missing, invalid or expired.',
   'com.microsoft:argument-error': "The supplied offset '1000' is invalid. The last offset in the system is '-1'",

@@ -84,8 +84,8 @@ export function happen(fault, client, held) {
     case 'cut': client.wire.cutNextFrame(fault.how); return true;
     case 'silence': client.wire.freeze(); return true;
     case 'detach': held.close(errorOf(fault)); return false;
-    case 'end': held.link.session.close(errorOf(fault)); return false;
-    case 'close': client.amqp.close(errorOf(fault)); return false;
+    case 'end': client.endSession(held.link.session, errorOf(fault)); return false;
+    case 'close': client.close(errorOf(fault)); return false;
     default: return false;
   }
 }

@@ -12,8 +12,7 @@ export class Producer {
     this.faults = client.service.faults;
     this.settings = client.service.settings;
     this.unanswered = new Set();
-    this.max = this.settings.max_message_size;
-    confirm(link, { max_message_size: this.max });
+    confirm(link, { max_message_size: this.settings.max_message_size });
     link.add_credit(this.settings.sender_credit);
     link.on('message', ({ delivery, message }) => this.take(delivery, message));
     this.idle = new IdleTimer(this.settings, (limit) => this.close(error(
@@ -30,10 +29,11 @@ export class Producer {
     const credit = this.settings.sender_credit;
     if (this.link.credit <= credit * (2 / 3)) this.link.add_credit(credit - this.link.credit);
     this.unanswered.add(delivery);
-    if (payload.length > this.max) {
+    const limit = this.settings.max_message_size;
+    if (payload.length > limit) {
       this.close(error(
         'amqp:link:message-size-exceeded',
-        `The message (size:${payload.length} bytes) exceeds the limit (${this.max} bytes) currently allowed on the link.`,
+        `The message (size:${payload.length} bytes) exceeds the limit (${limit} bytes) currently allowed on the link.`,
       ));
       return;
     }

@@ -88,7 +88,7 @@ export class Service {
   // Ends all connections: by `reset`, by `finish`, or by AMQP's close with a condition. Returns how many.
   disconnect({ how = 'reset', condition = 'amqp:connection:forced', description }) {
     const clients = [...this.clients];
-    clients.forEach(({ wire, amqp }) => (how === 'close' ? amqp.close(error(condition, description)) : wire.drop(how)));
+    clients.forEach((client) => (how === 'close' ? client.close(error(condition, description)) : client.wire.drop(how)));
     return clients.length;
   }
 
