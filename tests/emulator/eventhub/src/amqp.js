@@ -10,8 +10,8 @@ export const { encode, decode } = rhea.message;
 // Messages are stored as the bytes they came as: what rhea makes of them has lost the types of numbers.
 rhea.message.decode = (bytes) => bytes;
 
-// Where sections and performatives are encoded before they are copied: rhea would allocate a kilobyte for each, and again
-// for a payload that is larger.
+// Where sections and performatives are encoded before they are copied: rhea would allocate a kilobyte for each, and
+// again for a payload that is larger.
 const scratch = Buffer.alloc(65_536);
 
 export const writer = () => new types.Writer(scratch);
@@ -31,7 +31,19 @@ frames.write_frame = ({ type, channel, performative, payload = Buffer.alloc(0) }
 // How many fields a described list has, by its descriptor. The service sends them all, where rhea leaves out those at
 // the end that are null; `azure-eventhub` for Python reads fields by their place and stops at one that is not there.
 const FIELDS = {
-  0x10: 10, 0x11: 8, 0x12: 14, 0x13: 11, 0x14: 11, 0x15: 6, 0x16: 3, 0x17: 1, 0x18: 1, 0x1d: 3, 0x25: 1, 0x28: 11, 0x29: 7,
+  0x10: 10,
+  0x11: 8,
+  0x12: 14,
+  0x13: 11,
+  0x14: 11,
+  0x15: 6,
+  0x16: 3,
+  0x17: 1,
+  0x18: 1,
+  0x1d: 3,
+  0x25: 1,
+  0x28: 11,
+  0x29: 7,
 };
 
 function complete(code, fields) {
@@ -42,7 +54,12 @@ function complete(code, fields) {
 }
 
 // A mechanism that lets everyone in: who it is, CBS finds out.
-const open = () => ({ outcome: undefined, start() { this.outcome = true; } });
+const open = () => ({
+  outcome: undefined,
+  start() {
+    this.outcome = true;
+  },
+});
 
 // Accepts AMQP on `wire`. `passwordIsRight(user, password)` judges SASL PLAIN.
 export function accept(wire, id, settings, passwordIsRight) {
@@ -78,7 +95,8 @@ export function accept(wire, id, settings, passwordIsRight) {
       const session = connection.remote_channel_map[frame.channel];
       const { handle } = frame.performative;
       const known = name === 'on_attach' || handle === undefined || handle === null || session?.remote.handles[handle];
-      if (session?.state.remote_open && known && (known === true || known.state.remote_open)) serve.call(connection, frame);
+      if (session?.state.remote_open && known && (known === true || known.state.remote_open))
+        serve.call(connection, frame);
     };
   }
   connection.on('session_open', ({ session }) => {

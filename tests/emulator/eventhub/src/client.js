@@ -22,7 +22,12 @@ export class Client {
     this.amqp.on('sender_open', ({ sender }) => this.attach(sender));
     this.amqp.on('receiver_close', ({ receiver }) => this.detached(receiver));
     this.amqp.on('sender_close', ({ sender }) => this.detached(sender));
-    this.amqp.on('session_close', ({ session }) => this.each((held) => held.link.session === session, (held) => this.remove(held)));
+    this.amqp.on('session_close', ({ session }) =>
+      this.each(
+        (held) => held.link.session === session,
+        (held) => this.remove(held),
+      ),
+    );
     this.amqp.on('connection_close', () => {});
     wire.once('end', () => this.end());
     this.allow('token_deadline_ms', 'The connection was closed because no token was received in time.');
@@ -56,10 +61,16 @@ export class Client {
   expire(claim) {
     clearTimeout(this.claims.get(claim.path)?.timer);
     this.claims.delete(claim.path);
-    this.each((held) => !held.ended && held.right && !this.holds(held.path, held.right), (held) => held.close(error(
-      'amqp:unauthorized-access',
-      `ExpiredToken: The token is expired. Expiration time: '${new Date(claim.expires).toISOString()}'.`,
-    )));
+    this.each(
+      (held) => !held.ended && held.right && !this.holds(held.path, held.right),
+      (held) =>
+        held.close(
+          error(
+            'amqp:unauthorized-access',
+            `ExpiredToken: The token is expired. Expiration time: '${new Date(claim.expires).toISOString()}'.`,
+          ),
+        ),
+    );
   }
 
   expireTokens() {
@@ -67,7 +78,9 @@ export class Client {
   }
 
   holds(wanted, right) {
-    return [...this.claims.values()].some((claim) => covers(claim.path, wanted) && (!right || claim.rights.includes(right)));
+    return [...this.claims.values()].some(
+      (claim) => covers(claim.path, wanted) && (!right || claim.rights.includes(right)),
+    );
   }
 
   // Throws if neither a claim of the connection nor the request's own token is one to this hub.
@@ -125,12 +138,17 @@ export class Client {
       throw new Refusal('amqp:not-found', `The messaging entity '${address}' could not be found.`);
     }
     if (group && !partition) throw new Refusal('amqp:not-allowed', 'A consumer names a partition.');
-    const held = group ? new Consumer(this, link, { hub, group, partition }) : new Producer(this, link, { hub, partition, publisher });
+    const held = group
+      ? new Consumer(this, link, { hub, group, partition })
+      : new Producer(this, link, { hub, partition, publisher });
     return Object.assign(held, { path: wanted });
   }
 
   detached(link) {
-    this.each((held) => held.link === link, (held) => this.remove(held));
+    this.each(
+      (held) => held.link === link,
+      (held) => this.remove(held),
+    );
   }
 
   remove(held) {
@@ -150,20 +168,29 @@ export class Client {
   }
 
   endSession(session, error) {
-    this.each((held) => held.link.session === session, (held) => held.end());
+    this.each(
+      (held) => held.link.session === session,
+      (held) => held.end(),
+    );
     session.close(error);
   }
 
   inactive(name) {
     const limit = this.service.settings[name];
-    this.allow(name, `The connection was inactive for more than the allowed ${limit} milliseconds and is closed by container ` +
-      "'LinkTracker'.", 'link');
+    this.allow(
+      name,
+      `The connection was inactive for more than the allowed ${limit} milliseconds and is closed by container ` +
+        "'LinkTracker'.",
+      'link',
+    );
   }
 
   // Closes the connection after a time that the settings have, unless something comes about before.
   allow(name, description, as = name) {
     clearTimeout(this.deadlines[as]);
-    this.deadlines[as] = after(this.service.settings[name], () => this.close(error('amqp:connection:forced', description)));
+    this.deadlines[as] = after(this.service.settings[name], () =>
+      this.close(error('amqp:connection:forced', description)),
+    );
   }
 
   end() {
@@ -185,5 +212,8 @@ export class Client {
   }
 }
 
-const unauthorized = (right, address) => new Refusal('amqp:unauthorized-access',
-  `Unauthorized access. '${right}' claim(s) are required to perform this operation. Resource: '${address}'.`);
+const unauthorized = (right, address) =>
+  new Refusal(
+    'amqp:unauthorized-access',
+    `Unauthorized access. '${right}' claim(s) are required to perform this operation. Resource: '${address}'.`,
+  );

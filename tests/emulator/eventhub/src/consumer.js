@@ -12,7 +12,17 @@ const METRICS = 'com.microsoft:enable-receiver-runtime-metric';
 export class Consumer {
   // Throws a refusal if there is no such starting position, or another consumer is in the way.
   constructor(client, link, { hub, group, partition }) {
-    Object.assign(this, { client, link, hub, group, partition, right: 'Listen', events: 0, scheduled: false, ended: false });
+    Object.assign(this, {
+      client,
+      link,
+      hub,
+      group,
+      partition,
+      right: 'Listen',
+      events: 0,
+      scheduled: false,
+      ended: false,
+    });
     this.faults = client.service.faults;
     this.epoch = integer(link.properties?.['com.microsoft:epoch']);
     this.name = link.properties?.['com.microsoft:receiver-name'] ?? 'nil';
@@ -21,10 +31,14 @@ export class Consumer {
     this.number = partition.resolve(this.position);
     this.takePlace(client.service.settings.non_epoch_receivers);
     confirm(link, this.metrics ? { offered_capabilities: METRICS } : {});
-    this.idle = new IdleTimer(client.service.settings, (limit) => this.close(error(
-      'amqp:link:detach-forced',
-      `AmqpEventHubConsumer.IdleTimerExpired: Idle timeout: ${limit}ms. LINK_CREDIT: 0`,
-    )));
+    this.idle = new IdleTimer(client.service.settings, (limit) =>
+      this.close(
+        error(
+          'amqp:link:detach-forced',
+          `AmqpEventHubConsumer.IdleTimerExpired: Idle timeout: ${limit}ms. LINK_CREDIT: 0`,
+        ),
+      ),
+    );
     for (const event of ['sender_flow', 'sendable', 'sender_draining']) link.on(event, () => this.schedule());
     link.session.setMaxListeners(0);
     link.session.on('session_flow', () => this.schedule());
@@ -36,22 +50,38 @@ export class Consumer {
     const present = consumers.get(this.group) ?? new Set();
     const epochs = [...present].map(({ epoch }) => epoch).filter((epoch) => epoch !== undefined);
     if (this.epoch === undefined && epochs.length) {
-      throw new Refusal('amqp:link:stolen', `At least one receiver for the endpoint is created with epoch of '${epochs[0]}', ` +
-        'and so non-epoch receiver is not allowed. Either reconnect with a higher epoch, or make sure all epoch receivers ' +
-        'are closed or disconnected.');
+      throw new Refusal(
+        'amqp:link:stolen',
+        `At least one receiver for the endpoint is created with epoch of '${epochs[0]}', ` +
+          'and so non-epoch receiver is not allowed. Either reconnect with a higher epoch, or make sure all epoch receivers ' +
+          'are closed or disconnected.',
+      );
     }
     if (this.epoch === undefined && present.size >= most) {
-      throw new Refusal('amqp:resource-limit-exceeded', 'Exceeded the maximum number of allowed receivers per partition ' +
-        `in a consumer group which is ${most}`);
+      throw new Refusal(
+        'amqp:resource-limit-exceeded',
+        'Exceeded the maximum number of allowed receivers per partition ' + `in a consumer group which is ${most}`,
+      );
     }
     if (epochs.some((epoch) => epoch > this.epoch)) {
-      throw new Refusal('amqp:link:stolen', `Receiver '${this.name}' with a higher epoch '${Math.max(...epochs)}' already ` +
-        `exists. Receiver '${this.name}' with epoch ${this.epoch} cannot be created. Make sure you are creating receiver ` +
-        'with increasing epoch value to ensure connectivity, or ensure all old epoch receivers are closed or disconnected.');
+      throw new Refusal(
+        'amqp:link:stolen',
+        `Receiver '${this.name}' with a higher epoch '${Math.max(...epochs)}' already ` +
+          `exists. Receiver '${this.name}' with epoch ${this.epoch} cannot be created. Make sure you are creating receiver ` +
+          'with increasing epoch value to ensure connectivity, or ensure all old epoch receivers are closed or disconnected.',
+      );
     }
-    if (this.epoch !== undefined) present.forEach((other) => other.close(error('amqp:link:stolen', `New receiver ` +
-      `'${this.name}' with higher epoch of '${this.epoch}' is created hence current receiver '${other.name}' with epoch ` +
-      `'${other.epoch ?? 'nil'}' is getting disconnected. If you are recreating the receiver, make sure a higher epoch is used.`)));
+    if (this.epoch !== undefined)
+      present.forEach((other) =>
+        other.close(
+          error(
+            'amqp:link:stolen',
+            `New receiver ` +
+              `'${this.name}' with higher epoch of '${this.epoch}' is created hence current receiver '${other.name}' with epoch ` +
+              `'${other.epoch ?? 'nil'}' is getting disconnected. If you are recreating the receiver, make sure a higher epoch is used.`,
+          ),
+        ),
+      );
     present.add(this);
     consumers.set(this.group, present);
   }

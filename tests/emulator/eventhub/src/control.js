@@ -10,10 +10,18 @@ const ROUTES = [
   ['PUT', /^\/hubs\/([^/]+)$/, (service, body, name) => ofHub(service.makeHub(name, body))],
   ['DELETE', /^\/hubs\/([^/]+)$/, (service, _, name) => service.deleteHub(name)],
   ['GET', /^\/hubs\/([^/]+)$/, (service, _, name) => ofHub(service.hub(name))],
-  ['GET', /^\/hubs\/([^/]+)\/partitions\/([^/]+)\/events$/, (service, _, name, id) => stored(service.hub(name).partition(id))],
-  ['DELETE', /^\/hubs\/([^/]+)\/partitions\/([^/]+)\/events$/, (service, { before }, name, id) => {
-    service.hub(name).partition(id).forget(before);
-  }],
+  [
+    'GET',
+    /^\/hubs\/([^/]+)\/partitions\/([^/]+)\/events$/,
+    (service, _, name, id) => stored(service.hub(name).partition(id)),
+  ],
+  [
+    'DELETE',
+    /^\/hubs\/([^/]+)\/partitions\/([^/]+)\/events$/,
+    (service, { before }, name, id) => {
+      service.hub(name).partition(id).forget(before);
+    },
+  ],
   ['GET', /^\/settings$/, ({ settings }) => settings],
   ['PATCH', /^\/settings$/, ({ settings }, body) => settings.change(body)],
   ['GET', /^\/faults$/, ({ faults }) => faults.all],
@@ -53,7 +61,9 @@ export async function control(service) {
     }
   });
   server.listen(0, '127.0.0.1');
-  return new Promise((resolve) => { server.on('listening', () => resolve(server.address().port)); });
+  return new Promise((resolve) => {
+    server.on('listening', () => resolve(server.address().port));
+  });
 }
 
 async function serve(service, { method, url }, body, response) {

@@ -42,14 +42,37 @@ export class Faults {
   }
 
   // Adds one, and returns its number. Throws if it cannot be meant.
-  add({ phase, action, how = 'reset', hub, partition, skip = 0, times = 1, condition, description, wait_seconds, ...rest }) {
-    if (!PHASES[phase]?.includes(action)) throw new Error(`at ${phase} there may be ${PHASES[phase] ?? 'nothing'}, not ${action}`);
+  add({
+    phase,
+    action,
+    how = 'reset',
+    hub,
+    partition,
+    skip = 0,
+    times = 1,
+    condition,
+    description,
+    wait_seconds,
+    ...rest
+  }) {
+    if (!PHASES[phase]?.includes(action))
+      throw new Error(`at ${phase} there may be ${PHASES[phase] ?? 'nothing'}, not ${action}`);
     const error = condition ?? DEFAULTS[action];
     if (error && !CONDITIONS.includes(error)) throw new Error(`unknown condition ${error}`);
     if (!['reset', 'finish'].includes(how)) throw new Error('a connection ends by "reset" or "finish"');
     if (Object.keys(rest).length) throw new Error(`a fault has no ${Object.keys(rest)}`);
     this.count += 1;
-    const fault = { id: this.count, phase, action, how, hub: hub?.toLowerCase(), partition, skip, times, condition: error };
+    const fault = {
+      id: this.count,
+      phase,
+      action,
+      how,
+      hub: hub?.toLowerCase(),
+      partition,
+      skip,
+      times,
+      condition: error,
+    };
     this.all.push({ ...fault, description, wait_seconds, happened: 0 });
     return this.count;
   }
@@ -80,12 +103,25 @@ export const errorOf = (fault) => error(fault.condition, fault.description, faul
 // cut, or into silence. `swallow` and `refuse` are the caller's.
 export function happen(fault, client, held) {
   switch (fault.action) {
-    case 'drop': client.wire.drop(fault.how); return false;
-    case 'cut': client.wire.cutNextFrame(fault.how); return true;
-    case 'silence': client.wire.freeze(); return true;
-    case 'detach': held.close(errorOf(fault)); return false;
-    case 'end': client.endSession(held.link.session, errorOf(fault)); return false;
-    case 'close': client.close(errorOf(fault)); return false;
-    default: return false;
+    case 'drop':
+      client.wire.drop(fault.how);
+      return false;
+    case 'cut':
+      client.wire.cutNextFrame(fault.how);
+      return true;
+    case 'silence':
+      client.wire.freeze();
+      return true;
+    case 'detach':
+      held.close(errorOf(fault));
+      return false;
+    case 'end':
+      client.endSession(held.link.session, errorOf(fault));
+      return false;
+    case 'close':
+      client.close(errorOf(fault));
+      return false;
+    default:
+      return false;
   }
 }

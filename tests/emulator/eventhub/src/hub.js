@@ -57,12 +57,15 @@ export class Partition {
     const enqueued = Math.max(Date.now(), this.last?.enqueued ?? 0);
     for (const { annotations, bytes } of events) {
       const event = { number: this.next, position: this.bytes, offset: this.offset(this.bytes), enqueued };
-      event.bytes = annotated({
-        ...annotations,
-        'x-opt-sequence-number': types.wrap_long(event.number),
-        'x-opt-offset': event.offset,
-        'x-opt-enqueued-time': types.wrap_timestamp(enqueued),
-      }, bytes);
+      event.bytes = annotated(
+        {
+          ...annotations,
+          'x-opt-sequence-number': types.wrap_long(event.number),
+          'x-opt-offset': event.offset,
+          'x-opt-enqueued-time': types.wrap_timestamp(enqueued),
+        },
+        bytes,
+      );
       this.bytes += event.bytes.length;
       this.stored.push(event);
     }
@@ -104,11 +107,13 @@ export class Partition {
       return found?.number ?? this.next;
     }
     if (value === '-1') return this.first;
-    return property === 'x-opt-offset' ? this.afterOffset(value, inclusive) : this.afterNumber(Number(value), inclusive);
+    return property === 'x-opt-offset'
+      ? this.afterOffset(value, inclusive)
+      : this.afterNumber(Number(value), inclusive);
   }
 
   afterOffset(value, inclusive) {
-    const [, id, digits] = this.hub.opaque_offsets ? /^r1:(\d+):([0-9a-z]+)$/.exec(value) ?? [] : [0, this.id, value];
+    const [, id, digits] = this.hub.opaque_offsets ? (/^r1:(\d+):([0-9a-z]+)$/.exec(value) ?? []) : [0, this.id, value];
     const position = parseInt(digits, this.hub.opaque_offsets ? 36 : 10);
     if (this.hub.opaque_offsets && (id !== this.id || Number.isNaN(position))) {
       throw new Refusal('com.microsoft:georeplication:invalid-offset', `The supplied offset '${value}' is invalid.`);

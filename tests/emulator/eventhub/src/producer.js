@@ -8,17 +8,26 @@ import { IdleTimer } from './timers.js';
 
 export class Producer {
   constructor(client, link, { hub, partition, publisher }) {
-    Object.assign(this, { client, link, hub, partition, publisher, right: 'Send', events: 0, transfers: 0, ended: false });
+    Object.assign(this, {
+      client,
+      link,
+      hub,
+      partition,
+      publisher,
+      right: 'Send',
+      events: 0,
+      transfers: 0,
+      ended: false,
+    });
     this.faults = client.service.faults;
     this.settings = client.service.settings;
     this.unanswered = new Set();
     confirm(link, { max_message_size: this.settings.max_message_size });
     link.add_credit(this.settings.sender_credit);
     link.on('message', ({ delivery, message }) => this.take(delivery, message));
-    this.idle = new IdleTimer(this.settings, (limit) => this.close(error(
-      'amqp:link:detach-forced',
-      `Idle link tracker, link ${link.name} has been idle for ${limit}ms`,
-    )));
+    this.idle = new IdleTimer(this.settings, (limit) =>
+      this.close(error('amqp:link:detach-forced', `Idle link tracker, link ${link.name} has been idle for ${limit}ms`)),
+    );
   }
 
   take(delivery, payload) {
@@ -31,10 +40,12 @@ export class Producer {
     this.unanswered.add(delivery);
     const limit = this.settings.max_message_size;
     if (payload.length > limit) {
-      this.close(error(
-        'amqp:link:message-size-exceeded',
-        `The message (size:${payload.length} bytes) exceeds the limit (${limit} bytes) currently allowed on the link.`,
-      ));
+      this.close(
+        error(
+          'amqp:link:message-size-exceeded',
+          `The message (size:${payload.length} bytes) exceeds the limit (${limit} bytes) currently allowed on the link.`,
+        ),
+      );
       return;
     }
     try {
@@ -59,7 +70,10 @@ export class Producer {
   // One partition for a whole batch, whose events bear its key.
   destination(batch) {
     const key = this.publisher ?? batch[0]?.annotations['x-opt-partition-key']?.value;
-    if (this.publisher) batch.forEach(({ annotations }) => { annotations['x-opt-publisher'] = this.publisher; });
+    if (this.publisher)
+      batch.forEach(({ annotations }) => {
+        annotations['x-opt-publisher'] = this.publisher;
+      });
     return this.partition ?? this.hub.choose(key);
   }
 
@@ -93,12 +107,21 @@ export class Producer {
     this.ended = true;
     this.idle.stop();
     // What nobody will settle any more must not take up the session's window.
-    this.unanswered.forEach((delivery) => { delivery.settled = true; });
+    this.unanswered.forEach((delivery) => {
+      delivery.settled = true;
+    });
     this.unanswered.clear();
   }
 
   describe() {
     const { events, transfers } = this;
-    return { role: 'producer', hub: this.hub.name, partition: this.partition?.id, publisher: this.publisher, events, transfers };
+    return {
+      role: 'producer',
+      hub: this.hub.name,
+      partition: this.partition?.id,
+      publisher: this.publisher,
+      events,
+      transfers,
+    };
   }
 }

@@ -11,6 +11,16 @@ const UNLIMITED = Buffer.alloc(8, 0xff);
 const CREDIT = 100;
 const PROPERTIES = 0x73;
 
+// The status codes that go with conditions, as far as requests are refused with them.
+const STATUS = {
+  'amqp:not-allowed': 400,
+  'amqp:not-found': 404,
+  'amqp:unauthorized-access': 401,
+  'com.microsoft:auth-failed': 401,
+  'com.microsoft:server-busy': 503,
+  'com.microsoft:timeout': 408,
+};
+
 // A link to a node, in either direction. Requests that come on it are answered on the client's other one.
 export class Requests {
   constructor(client, link, node) {
@@ -32,7 +42,7 @@ export class Requests {
     let reply;
     const fault = this.client.service.faults.take(this.node === '$cbs' ? 'token' : 'management');
     if (fault?.action === 'refuse') {
-      reply = { status: fault.condition === 'com.microsoft:server-busy' ? 503 : 401, error: errorOf(fault) };
+      reply = { status: STATUS[fault.condition] ?? 500, error: errorOf(fault) };
     } else if (fault && !happen(fault, this.client, this)) {
       return;
     } else {
@@ -43,15 +53,19 @@ export class Requests {
         reply = refusal;
       }
     }
-    const properties = { 'status-code': types.wrap_int(reply.status), 'status-description': reply.error?.description ?? 'OK' };
+    const properties = {
+      'status-code': types.wrap_int(reply.status),
+      'status-description': reply.error?.description ?? 'OK',
+    };
     if (reply.error) properties['error-condition'] = types.wrap_symbol(reply.error.condition);
     this.responder(request.reply_to)?.send(answer(messageId(bytes), properties, reply.body), undefined, 0);
   }
 
   // The link that takes answers: of this session, and the one that the request names if there are several.
   responder(replyTo) {
-    const all = [...this.client.links].filter(({ node, link, ended }) =>
-      node === this.node && link.is_sender() && link.session === this.link.session && !ended);
+    const all = [...this.client.links].filter(
+      ({ node, link, ended }) => node === this.node && link.is_sender() && link.session === this.link.session && !ended,
+    );
     return (all.find(({ link }) => link.target?.address === replyTo) ?? all[0])?.link;
   }
 
@@ -78,17 +92,20 @@ function messageId(bytes) {
 }
 
 function putToken(client, { application_properties: { operation, type, name } = {}, body }) {
-  if (operation !== 'put-token') throw new Refusal('amqp:not-allowed', `The operation '${operation}' is not supported.`, 400);
+  if (operation !== 'put-token')
+    throw new Refusal('amqp:not-allowed', `The operation '${operation}' is not supported.`, 400);
   client.putToken(String(type), String(body), String(name));
   return { status: 202 };
 }
 
 function manage(client, { application_properties: { operation, type, name, partition, security_token } = {} }) {
-  if (operation !== 'READ') throw new Refusal('amqp:not-allowed', `The operation '${operation}' is not supported.`, 400);
+  if (operation !== 'READ')
+    throw new Refusal('amqp:not-allowed', `The operation '${operation}' is not supported.`, 400);
   const hub = client.service.hub(String(name));
   client.mayManage(hub.name, security_token);
   if (type === 'com.microsoft:eventhub') return { status: 200, body: ofHub(hub, name) };
-  if (type === 'com.microsoft:partition') return { status: 200, body: ofPartition(hub.partition(String(partition)), name) };
+  if (type === 'com.microsoft:partition')
+    return { status: 200, body: ofPartition(hub.partition(String(partition)), name) };
   throw new Refusal('amqp:not-allowed', `The type '${type}' is not supported.`, 400);
 }
 
@@ -97,7 +114,10 @@ const ofHub = (hub, name) => ({
   type: 'com.microsoft:eventhub',
   created_at: types.wrap_timestamp(hub.created),
   partition_count: types.wrap_int(hub.partitions.length),
-  partition_ids: types.wrap_array(hub.partitions.map(({ id }) => id), types.Str8.typecode),
+  partition_ids: types.wrap_array(
+    hub.partitions.map(({ id }) => id),
+    types.Str8.typecode,
+  ),
   georeplication_factor: types.wrap_int(hub.opaque_offsets ? 2 : 1),
 });
 
@@ -116,4 +136,3 @@ function ofPartition(partition, name) {
     is_partition_empty: partition.stored.length === 0,
   };
 }
-

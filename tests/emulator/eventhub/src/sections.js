@@ -19,9 +19,10 @@ function skip(bytes, at) {
   const code = bytes[at];
   if (code === 0) return skip(bytes, skip(bytes, at + 1));
   const kind = code >> 4;
-  const end = kind in FIXED
-    ? at + 1 + FIXED[kind]
-    : at + 1 + SIZED[kind] + (SIZED[kind] === 1 ? bytes[at + 1] : bytes.readUInt32BE(at + 1));
+  const end =
+    kind in FIXED
+      ? at + 1 + FIXED[kind]
+      : at + 1 + SIZED[kind] + (SIZED[kind] === 1 ? bytes[at + 1] : bytes.readUInt32BE(at + 1));
   if (!(end <= bytes.length)) throw new Refusal('amqp:decode-error');
   return end;
 }
@@ -93,8 +94,9 @@ export const annotated = (annotations, bytes) => prepend(MESSAGE_ANNOTATIONS, an
 export const withMetrics = (metrics, bytes) => prepend(DELIVERY_ANNOTATIONS, metrics, bytes);
 
 // An answer to a request.
-export const answer = (correlation_id, application_properties, body) => encode({
-  correlation_id,
-  application_properties,
-  body,
-});
+export const answer = (correlation_id, application_properties, body) =>
+  encode({
+    correlation_id,
+    application_properties,
+    body,
+  });

@@ -3,7 +3,8 @@
 import { Refusal } from './conditions.js';
 
 const FILTER = 'apache.org:selector-filter:string';
-const EXPRESSION = /^\s*amqp\.annotation\.(x-opt-offset|x-opt-sequence-number|x-opt-enqueued-time)\s*(>=?)\s*'?([^']*?)'?\s*$/;
+const EXPRESSION =
+  /^\s*amqp\.annotation\.(x-opt-offset|x-opt-sequence-number|x-opt-enqueued-time)\s*(>=?)\s*'?([^']*?)'?\s*$/;
 const START = { property: 'x-opt-offset', inclusive: false, value: '-1' };
 
 // The starting position; without a filter, the beginning.

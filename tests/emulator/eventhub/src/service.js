@@ -78,9 +78,16 @@ export class Service {
 
   // Detaches links: all, or of one hub, partition or role. Returns how many.
   detach({ hub, partition, role, condition = 'amqp:link:detach-forced', description }) {
-    const held = [...this.clients].flatMap((client) => [...client.links]).filter((link) => link.hub && !link.ended &&
-      (hub ?? link.hub.name) === link.hub.name && (role ?? link.describe().role) === link.describe().role &&
-      (partition ?? link.partition?.id) === link.partition?.id);
+    const held = [...this.clients]
+      .flatMap((client) => [...client.links])
+      .filter(
+        (link) =>
+          link.hub &&
+          !link.ended &&
+          (hub ?? link.hub.name) === link.hub.name &&
+          (role ?? link.describe().role) === link.describe().role &&
+          (partition ?? link.partition?.id) === link.partition?.id,
+      );
     held.forEach((link) => link.close(error(condition, description)));
     return held.length;
   }
@@ -88,7 +95,9 @@ export class Service {
   // Ends all connections: by `reset`, by `finish`, or by AMQP's close with a condition. Returns how many.
   disconnect({ how = 'reset', condition = 'amqp:connection:forced', description }) {
     const clients = [...this.clients];
-    clients.forEach((client) => (how === 'close' ? client.close(error(condition, description)) : client.wire.drop(how)));
+    clients.forEach((client) =>
+      how === 'close' ? client.close(error(condition, description)) : client.wire.drop(how),
+    );
     return clients.length;
   }
 

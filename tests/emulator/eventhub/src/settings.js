@@ -32,7 +32,8 @@ export class Settings {
   // Throws, and changes nothing, if a name is unknown or a value cannot be meant.
   change(values) {
     for (const [name, value] of Object.entries(values)) {
-      if (!(name in DEFAULTS)) throw new Error(`unknown setting ${name}: there are ${Object.keys(DEFAULTS).join(', ')}`);
+      if (!(name in DEFAULTS))
+        throw new Error(`unknown setting ${name}: there are ${Object.keys(DEFAULTS).join(', ')}`);
       const fits = KINDS[name] ?? ((number) => Number.isSafeInteger(number) && number >= 0);
       if (!fits(value)) throw new Error(`${name} cannot be ${JSON.stringify(value)}`);
     }

@@ -33,10 +33,15 @@ export function verify(token, audience, settings) {
 }
 
 function sas(token, settings) {
-  const fields = Object.fromEntries(token.slice('SharedAccessSignature '.length).split('&').map((field) => {
-    const at = field.indexOf('=');
-    return [field.slice(0, at), field.slice(at + 1)];
-  }));
+  const fields = Object.fromEntries(
+    token
+      .slice('SharedAccessSignature '.length)
+      .split('&')
+      .map((field) => {
+        const at = field.indexOf('=');
+        return [field.slice(0, at), field.slice(at + 1)];
+      }),
+  );
   if (!['sr', 'sig', 'se', 'skn'].every((name) => name in fields)) refuse('MalformedToken: The token is malformed.');
   const rule = settings.rules.find(({ name }) => name === decodeURIComponent(fields.skn));
   // The key is text, not base64; and what is signed is `sr` as it was sent, however that encodes its characters.

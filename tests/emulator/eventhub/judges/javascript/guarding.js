@@ -42,8 +42,14 @@ export async function strangers() {
   await refused(producer(once, 'wrong'), 'UnauthorizedError');
   await refused(producer(once, undefined, 'elsewhere'), 'MessagingEntityNotFoundError');
   await refused(producer(once), 'ArgumentOutOfRangeError', { partitionId: '9' });
-  const nobody = new Reading(consumer({ ...once, group: 'nobody' }), { startPosition: earliestEventPosition }, { partition: '0' });
-  await waitUntil('an unknown group to be refused', () => nobody.errors.some(({ code }) => code === 'MessagingEntityNotFoundError'));
+  const nobody = new Reading(
+    consumer({ ...once, group: 'nobody' }),
+    { startPosition: earliestEventPosition },
+    { partition: '0' },
+  );
+  await waitUntil('an unknown group to be refused', () =>
+    nobody.errors.some(({ code }) => code === 'MessagingEntityNotFoundError'),
+  );
   await nobody.stop();
   for (const partition of '0123') assert.deepEqual(await stored(partition), []);
 }
@@ -52,7 +58,11 @@ export async function strangers() {
 function entra(life_ms, ...roles) {
   const encode = (part) => Buffer.from(JSON.stringify(part)).toString('base64url');
   const exp = Math.ceil((Date.now() + life_ms) / 1000);
-  const claims = { aud: 'https://eventhubs.azure.net', exp, roles: roles.map((role) => `Azure Event Hubs Data ${role}`) };
+  const claims = {
+    aud: 'https://eventhubs.azure.net',
+    exp,
+    roles: roles.map((role) => `Azure Event Hubs Data ${role}`),
+  };
   const text = `${encode({ alg: 'HS256' })}.${encode(claims)}`;
   return `${text}.${createHmac('sha256', 'only-for-tests').update(text).digest('base64url')}`;
 }
@@ -61,19 +71,22 @@ function entra(life_ms, ...roles) {
 // interrupted.
 export async function renewal() {
   const getToken = async () => ({ token: entra(5000, 'Sender'), expiresOnTimestamp: Date.now() + 121_000 });
-  const client = new EventHubProducerClient('localhost', HUB, { getToken }, {
-    customEndpointAddress: `sb://localhost:${space.ports.amqps}`,
-    ...once,
-  });
+  const client = new EventHubProducerClient(
+    'localhost',
+    HUB,
+    { getToken },
+    {
+      customEndpointAddress: `sb://localhost:${space.ports.amqps}`,
+      ...once,
+    },
+  );
   let sent = 0;
-  const begun = Date.now();
   await waitUntil('the first token to be over', async () => {
     await client.sendBatch([event], { partitionId: '0' });
     sent += 1;
-    return Date.now() - begun > 7000;
+    const [{ tokens }] = await connections(({ links }) => links.some(({ events }) => events === sent));
+    return tokens[0].expires < Date.now() && tokens.filter(({ accepted }) => accepted).length >= 3;
   });
-  const [connection] = await connections(({ links }) => links.some(({ role, events }) => role === 'producer' && events === sent));
-  assert(connection.tokens.filter(({ accepted }) => accepted).length >= 3, JSON.stringify(connection));
   assert.equal((await stored('0')).length, sent);
   await client.close();
 }
@@ -87,19 +100,28 @@ export async function expiry() {
   await client.sendBatch([{ body: Buffer.from('after') }], { partitionId: '0' });
   await (await reading.wait(2)).stop();
   await client.close();
-  assert.deepEqual(reading.events.map(([, { body }]) => body.toString()), ['before', 'after']);
+  assert.deepEqual(
+    reading.events.map(([, { body }]) => body.toString()),
+    ['before', 'after'],
+  );
 }
 
-const plain = (password) => rhea.connect({
-  port: space.ports.amqp, username: 'RootManageSharedAccessKey', password, reconnect: false,
-});
+const plain = (password) =>
+  rhea.connect({
+    port: space.ports.amqp,
+    username: 'RootManageSharedAccessKey',
+    password,
+    reconnect: false,
+  });
 
-const heard = (emitter, ...names) => new Promise((resolve) => {
-  names.forEach((name) => emitter.once(name, (context) => resolve([name, context])));
-});
+const heard = (emitter, ...names) =>
+  new Promise((resolve) => {
+    names.forEach((name) => emitter.once(name, (context) => resolve([name, context])));
+  });
 
-// What no SDK does, or bears: a password instead of a token, an acknowledgement that is missing, the end of a session, a second pair of links to `$cbs`, a sixth consumer, a filter that is
-// none, a body that is a value, and a connection that does nothing.
+// What no SDK does, or bears: a password instead of a token, an acknowledgement that is missing, the end of a session,
+// a second pair of links to `$cbs`, a sixth consumer, a filter that is none, a body that is a value, and a connection
+// that does nothing.
 export async function bare() {
   const wrong = plain('wrong');
   assert.equal((await heard(wrong, 'connection_open', 'connection_error'))[0], 'connection_error');
@@ -122,13 +144,17 @@ export async function bare() {
   sender.send({ body: 'd' });
   assert.equal((await heard(sender.session, 'session_error'))[1].session.error.condition, 'amqp:internal-error');
   const all = await Promise.all(partitions.map(({ id }) => stored(id)));
-  assert.deepEqual(all.flat().map((event) => event.value.string), ['a value', 'b', 'c']);
+  assert.deepEqual(
+    all.flat().map((event) => event.value.string),
+    ['a value', 'b', 'c'],
+  );
 
   const read = async (options) => {
     const receiver = connection.open_receiver(options);
     const [event, context] = await heard(receiver, 'receiver_open', 'receiver_error');
     // A refusal opens the link before it closes it, without a source.
-    if (event === 'receiver_open' && !receiver.source) return (await heard(receiver, 'receiver_error'))[1].receiver.error;
+    if (event === 'receiver_open' && !receiver.source)
+      return (await heard(receiver, 'receiver_error'))[1].receiver.error;
     return context.receiver.error;
   };
   const address = `${HUB}/ConsumerGroups/$Default/Partitions/0`;
@@ -151,8 +177,11 @@ export async function idle() {
   await client.sendBatch([{ body: Buffer.from('warm') }], { partitionId: '0' });
   await control('PATCH', '/settings', { idle_link_ms: 300 });
   await client.sendBatch([{ body: Buffer.from('again') }], { partitionId: '0' });
-  await waitUntil('the link to be idle', async () => (await connections(({ links }) =>
-    links.some(({ role, ended }) => role === 'producer' && !ended))).length === 0);
+  await waitUntil(
+    'the link to be idle',
+    async () =>
+      (await connections(({ links }) => links.some(({ role, ended }) => role === 'producer' && !ended))).length === 0,
+  );
   await client.sendBatch([{ body: Buffer.from('at last') }], { partitionId: '0' });
   await client.close();
   assert.deepEqual(await bodies('0'), ['warm', 'again', 'at last']);

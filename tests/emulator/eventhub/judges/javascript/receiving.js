@@ -14,7 +14,9 @@ export class Reading {
         events.forEach((event) => this.events.push([context.partitionId, event]));
         if (checkpoint && events.length) await context.updateCheckpoint(events.at(-1));
       },
-      processError: async (error) => { this.errors.push(error); },
+      processError: async (error) => {
+        this.errors.push(error);
+      },
     };
     const all = { maxWaitTimeInSeconds: 1, ...options };
     this.subscription = partition ? client.subscribe(partition, handlers, all) : client.subscribe(handlers, all);
@@ -36,7 +38,8 @@ export class Reading {
   }
 }
 
-const fromStart = (options, more = { partition: '0' }) => new Reading(consumer(options), { startPosition: earliestEventPosition }, more);
+const fromStart = (options, more = { partition: '0' }) =>
+  new Reading(consumer(options), { startPosition: earliestEventPosition }, more);
 
 async function send(count, partitionId = '0', text = String) {
   const client = producer();
@@ -50,16 +53,18 @@ async function send(count, partitionId = '0', text = String) {
 export async function everything(count) {
   const reading = await (await fromStart({}, {}).wait(count)).stop();
   for (const [partition, event] of reading.events) {
-    console.log(JSON.stringify({
-      partition,
-      sequence_number: event.sequenceNumber,
-      offset: event.offset,
-      enqueued: event.enqueuedTimeUtc.getTime(),
-      partition_key: event.partitionKey ?? null,
-      body: event.body.toString(),
-      message_id: event.messageId ?? null,
-      number: event.properties?.number ?? null,
-    }));
+    console.log(
+      JSON.stringify({
+        partition,
+        sequence_number: event.sequenceNumber,
+        offset: event.offset,
+        enqueued: event.enqueuedTimeUtc.getTime(),
+        partition_key: event.partitionKey ?? null,
+        body: event.body.toString(),
+        message_id: event.messageId ?? null,
+        number: event.properties?.number ?? null,
+      }),
+    );
   }
 }
 
@@ -77,12 +82,21 @@ export async function positions() {
     [{ sequenceNumber: 3, isInclusive: true }, 3],
     [{ enqueuedOn: new Date(at[4].enqueued) }, 5],
   ]) {
-    const reading = await (await new Reading(consumer(), { startPosition }, { partition: '1' }).wait(10 - first)).stop();
-    assert.deepEqual(reading.numbers(), Array.from({ length: 10 - first }, (_, i) => first + i), JSON.stringify(startPosition));
+    const reading = await (
+      await new Reading(consumer(), { startPosition }, { partition: '1' }).wait(10 - first)
+    ).stop();
+    assert.deepEqual(
+      reading.numbers(),
+      Array.from({ length: 10 - first }, (_, i) => first + i),
+      JSON.stringify(startPosition),
+    );
   }
   const latest = new Reading(consumer(), { startPosition: latestEventPosition }, { partition: '1' });
-  await waitUntil('a consumer', async () => (await connections(({ links }) =>
-    links.some(({ role, ended }) => role === 'consumer' && !ended))).length);
+  await waitUntil(
+    'a consumer',
+    async () =>
+      (await connections(({ links }) => links.some(({ role, ended }) => role === 'consumer' && !ended))).length,
+  );
   await send(1, '1');
   assert.deepEqual((await (await latest.wait(1)).stop()).numbers(), [10]);
 }
@@ -98,12 +112,14 @@ class Store {
   }
 
   async claimOwnership(wanted) {
-    return wanted.filter(({ partitionId, etag }) => this.ownership.get(partitionId)?.etag === etag).map((one) => {
-      this.turn += 1;
-      const claimed = { ...one, etag: String(this.turn), lastModifiedTimeInMs: Date.now() };
-      this.ownership.set(one.partitionId, claimed);
-      return claimed;
-    });
+    return wanted
+      .filter(({ partitionId, etag }) => this.ownership.get(partitionId)?.etag === etag)
+      .map((one) => {
+        this.turn += 1;
+        const claimed = { ...one, etag: String(this.turn), lastModifiedTimeInMs: Date.now() };
+        this.ownership.set(one.partitionId, claimed);
+        return claimed;
+      });
   }
 
   async updateCheckpoint(checkpoint) {
@@ -126,7 +142,9 @@ export async function balance() {
   const loadBalancingOptions = { updateIntervalInMs: 200, partitionOwnershipExpirationIntervalInMs: 20_000 };
   const partitions = (await control('GET', `/hubs/${HUB}`)).partitions.map(({ id }) => id);
   const count = partitions.length;
-  const round = async (text) => { for (const partition of partitions) await send(1, partition, () => text); };
+  const round = async (text) => {
+    for (const partition of partitions) await send(1, partition, () => text);
+  };
   const share = () => fromStart({ store, loadBalancingOptions }, { checkpoint: true });
   const total = () => one.events.length + two.events.length;
 
@@ -141,19 +159,23 @@ export async function balance() {
   await waitUntil('the other to take all over', () => total() >= 3 * count);
   await two.stop();
   assert.equal(two.events.length, 3 * count - one.events.length);
-  const seen = [...one.events, ...two.events].map(([partition, { sequenceNumber }]) => `${partition}/${sequenceNumber}`).sort();
+  const seen = [...one.events, ...two.events]
+    .map(([partition, { sequenceNumber }]) => `${partition}/${sequenceNumber}`)
+    .sort();
   assert.deepEqual(seen, partitions.flatMap((partition) => [0, 1, 2].map((number) => `${partition}/${number}`)).sort());
 }
 
 // A higher owner level takes a partition away, and a lower one does not get it.
 export async function owner_level() {
   await send(1);
-  const told = (reading, what) => waitUntil(what, () => reading.errors.some(({ code }) => code === 'ReceiverDisconnectedError'));
-  const at = (ownerLevel) => new Reading(
-    consumer({ retryOptions: { maxRetries: 0 } }),
-    { startPosition: earliestEventPosition, ownerLevel },
-    { partition: '0' },
-  );
+  const told = (reading, what) =>
+    waitUntil(what, () => reading.errors.some(({ code }) => code === 'ReceiverDisconnectedError'));
+  const at = (ownerLevel) =>
+    new Reading(
+      consumer({ retryOptions: { maxRetries: 0 } }),
+      { startPosition: earliestEventPosition, ownerLevel },
+      { partition: '0' },
+    );
   const first = await at(1).wait(1);
   const second = await at(2).wait(1);
   await told(first, 'the first to lose it');
@@ -205,7 +227,9 @@ export async function opaque_offsets() {
   const reading = await (await fromStart().wait(4)).stop();
   const { offset } = reading.events[1][1];
   assert(Number.isNaN(Number(offset)), offset);
-  const resumed = await (await new Reading(consumer(), { startPosition: { offset } }, { partition: '0' }).wait(2)).stop();
+  const resumed = await (
+    await new Reading(consumer(), { startPosition: { offset } }, { partition: '0' }).wait(2)
+  ).stop();
   assert.deepEqual(resumed.numbers(), [2, 3]);
   const startPosition = { offset: lastEnqueuedOffset };
   const refused = new Reading(consumer({ retryOptions: { maxRetries: 0 } }), { startPosition }, { partition: '0' });
@@ -228,6 +252,10 @@ export async function torn() {
     const fault = await arm('deliver', action, { skip: 70, ...detail });
     const reading = await (await fromStart().wait(200)).stop();
     assert.equal(await happened(fault), 1, action);
-    assert.deepEqual(reading.numbers(), Array.from({ length: 200 }, (_, i) => i), `${action} ${JSON.stringify(detail)}`);
+    assert.deepEqual(
+      reading.numbers(),
+      Array.from({ length: 200 }, (_, i) => i),
+      `${action} ${JSON.stringify(detail)}`,
+    );
   }
 }

@@ -12,7 +12,12 @@ async function send(client, all, where) {
 // Three events for each key.
 export async function keyed(...keys) {
   const client = producer();
-  for (const partitionKey of keys) await send(client, [0, 1, 2].map((i) => `${partitionKey}/${i}`), { partitionKey });
+  for (const partitionKey of keys)
+    await send(
+      client,
+      [0, 1, 2].map((i) => `${partitionKey}/${i}`),
+      { partitionKey },
+    );
   await client.close();
 }
 
@@ -23,13 +28,15 @@ export async function numbered(count) {
     for (let start = 0; start < count; start += 50) {
       const batch = await client.createBatch({ partitionId });
       for (let number = start; number < Math.min(start + 50, count); number += 1) {
-        assert(batch.tryAdd({
-          body: Buffer.from(`${partitionId}/${number}`),
-          messageId: `${partitionId}-${number}`,
-          correlationId: 'c',
-          contentType: 'text/plain',
-          properties: { number, text: 'é', ratio: 0.5, yes: true, bytes: Buffer.from([0, 255]) },
-        }));
+        assert(
+          batch.tryAdd({
+            body: Buffer.from(`${partitionId}/${number}`),
+            messageId: `${partitionId}-${number}`,
+            correlationId: 'c',
+            contentType: 'text/plain',
+            properties: { number, text: 'é', ratio: 0.5, yes: true, bytes: Buffer.from([0, 255]) },
+          }),
+        );
       }
       await client.sendBatch(batch);
     }

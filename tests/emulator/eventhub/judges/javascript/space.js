@@ -1,5 +1,5 @@
-// The namespace under judgement, as `@azure/event-hubs` and the control port see it. The environment variable EVENT_HUBS
-// describes it: `ports`, `transport`.
+// The namespace under judgement, as `@azure/event-hubs` and the control port see it. The environment variable
+// EVENT_HUBS describes it: `ports`, `transport`.
 
 import { EventHubConsumerClient, EventHubProducerClient } from '@azure/event-hubs';
 import WebSocket from 'ws';
@@ -11,17 +11,23 @@ export const HUB = 'judged';
 const DEADLINE_MS = 60_000;
 
 export async function control(method, path, body) {
-  const answer = await fetch(`http://127.0.0.1:${space.ports.control}${path}`, { method, body: body && JSON.stringify(body) });
+  const answer = await fetch(`http://127.0.0.1:${space.ports.control}${path}`, {
+    method,
+    body: body && JSON.stringify(body),
+  });
   const text = await answer.text();
   if (!answer.ok) throw new Error(`${method} ${path}: ${text}`);
   if (answer.headers.get('content-type') !== 'application/x-ndjson') return JSON.parse(text);
-  return text.split('\n').filter(Boolean).map((line) => JSON.parse(line));
+  return text
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
 }
 
 export const stored = (partition) => control('GET', `/hubs/${HUB}/partitions/${partition}/events`);
 
 export const bodies = async (partition) =>
-  (await stored(partition)).map(({ body }) => Buffer.from(body, 'base64').toString());
+  (await stored(partition)).map(({ body }) => Buffer.from(body, 'hex').toString());
 
 export const arm = async (phase, action, detail) => (await control('POST', '/faults', { phase, action, ...detail })).id;
 
@@ -31,17 +37,21 @@ export async function waitUntil(what, condition) {
   const begun = Date.now();
   while (!(await condition())) {
     if (Date.now() - begun > DEADLINE_MS) throw new Error(`waited in vain for ${what}`);
-    await new Promise((resolve) => { setTimeout(resolve, 20); });
+    await new Promise((resolve) => {
+      setTimeout(resolve, 20);
+    });
   }
 }
 
-export const connections = async (which = () => true) => (await control('GET', '/connections')).filter((one) => !one.ended && which(one));
+export const connections = async (which = () => true) =>
+  (await control('GET', '/connections')).filter((one) => !one.ended && which(one));
 
 function told() {
   const { transport = 'amqp', ports } = space;
   const key = 'SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=';
   return {
-    string: (secret) => `Endpoint=sb://localhost:${ports[transport]};${key}${secret}` +
+    string: (secret) =>
+      `Endpoint=sb://localhost:${ports[transport]};${key}${secret}` +
       (transport === 'amqp' ? ';UseDevelopmentEmulator=true' : ''),
     options: {
       retryOptions: { retryDelayInMs: 50 },

@@ -1,7 +1,6 @@
 """Producing while things go wrong. The SDK sends again what is not acknowledged: nothing is lost, and what was stored
 already is there twice."""
 
-import base64
 import threading
 
 from azure.eventhub import EventData
@@ -62,7 +61,7 @@ def survived():
 
 
 def _body(event):
-    return base64.b64decode(event["body"]).decode()
+    return bytes.fromhex(event["body"]).decode()
 
 
 def permanent():
@@ -114,7 +113,7 @@ def outage():
 
 
 def idle():
-    """A producer that has had nothing to send for long: its link is detached, and the next event goes out all the same."""
+    """A producer that has had nothing to send for long: its link is detached, and the next event still goes out."""
     with producer() as client:
         client.send_event(EventData("warm"), partition_id="0")
         control("PATCH", "/settings", {"idle_link_ms": 300})

@@ -231,11 +231,15 @@ def retention():
     with producer() as client:
         told = client.get_partition_properties("0")
     assert told["is_empty"] and told["last_enqueued_sequence_number"] == 5, told
+    control("PUT", f"/hubs/{HUB}", {"retention_ms": 1})
+    with producer() as client:
+        client.send_event(EventData("short-lived"), partition_id="0")
+        wait_until("it to be too old", lambda: client.get_partition_properties("0")["is_empty"])
 
 
 def torn():
-    """Whatever cuts a consumer off, it goes on where it was: each event once, in order. (The end of a session leaves this
-    SDK waiting for ever, here and where it sends; the JavaScript one judges it.)"""
+    """Whatever cuts a consumer off, it goes on where it was: each event once, in order. (The end of a session leaves
+    this SDK waiting for ever, here and where it sends.)"""
     with producer() as client:
         batch = client.create_batch(partition_id="0")
         for number in range(200):

@@ -1,10 +1,12 @@
 """The namespace under judgement, as `azure-eventhub` and the control port see it.
 
-The environment variable EVENT_HUBS describes it: `ports`, `transport`, `authority` (a file, for TLS).
+The environment variable EVENT_HUBS describes it: `ports`, `transport`, and for TLS the files `authority`, and
+`certificate` and `key` of a client that has them.
 """
 
 import json
 import os
+import ssl
 import time
 import urllib.request
 
@@ -65,7 +67,10 @@ def options():
     if transport == "amqps":
         told["transport_type"] = TransportType.Amqp
     if transport in ("amqps", "wss"):
-        told["connection_verify"] = SPACE["authority"]
+        context = ssl.create_default_context(cafile=SPACE["authority"])
+        if "certificate" in SPACE:
+            context.load_cert_chain(SPACE["certificate"], SPACE["key"])
+        told["ssl_context"] = context
     return told
 
 
