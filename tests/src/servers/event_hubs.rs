@@ -10,7 +10,10 @@ use std::{
 };
 
 use rustix::process::Signal;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -67,8 +70,9 @@ pub struct StoredEvent {
     /// Application properties.
     #[serde(default)]
     pub application_properties: BTreeMap<String, Value>,
-    /// The bytes of the data sections, in base64; none if the body is a value or a sequence.
-    pub body: Option<String>,
+    /// The bytes of the data sections; none if the body is a value or a sequence.
+    #[serde(default, deserialize_with = "from_hex")]
+    pub body: Option<Vec<u8>>,
     /// The body, where it is a value.
     pub value: Option<Value>,
     /// The body, where it is a sequence.
@@ -222,6 +226,12 @@ pub fn emulator_program(name: &str) -> PathBuf {
         program.display()
     );
     program
+}
+
+fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let bytes = (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16));
+    bytes.collect::<Result<_, _>>().map(Some).map_err(D::Error::custom)
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> T {
