@@ -5,7 +5,19 @@ import { createHmac } from 'node:crypto';
 import { EventHubProducerClient, earliestEventPosition } from '@azure/event-hubs';
 import rhea from 'rhea';
 import { Reading } from './receiving.js';
-import { HUB, arm, bodies, connections, consumer, control, producer, space, stored, waitUntil } from './space.js';
+import {
+  HUB,
+  arm,
+  bodies,
+  connections,
+  consumer,
+  control,
+  producer,
+  producersGone,
+  space,
+  stored,
+  waitUntil,
+} from './space.js';
 
 const once = { retryOptions: { maxRetries: 0 } };
 const event = { body: Buffer.from('x') };
@@ -97,6 +109,7 @@ export async function expiry() {
   await client.sendBatch([{ body: Buffer.from('before') }], { partitionId: '0' });
   const reading = await new Reading(consumer(), { startPosition: earliestEventPosition }, { partition: '0' }).wait(1);
   assert((await control('POST', '/expire-tokens')).count >= 2);
+  await producersGone();
   await client.sendBatch([{ body: Buffer.from('after') }], { partitionId: '0' });
   await (await reading.wait(2)).stop();
   await client.close();
@@ -177,11 +190,7 @@ export async function idle() {
   await client.sendBatch([{ body: Buffer.from('warm') }], { partitionId: '0' });
   await control('PATCH', '/settings', { idle_link_ms: 300 });
   await client.sendBatch([{ body: Buffer.from('again') }], { partitionId: '0' });
-  await waitUntil(
-    'the link to be idle',
-    async () =>
-      (await connections(({ links }) => links.some(({ role, ended }) => role === 'producer' && !ended))).length === 0,
-  );
+  await producersGone();
   await client.sendBatch([{ body: Buffer.from('at last') }], { partitionId: '0' });
   await client.close();
   assert.deepEqual(await bodies('0'), ['warm', 'again', 'at last']);

@@ -46,6 +46,13 @@ export async function waitUntil(what, condition) {
 export const connections = async (which = () => true) =>
   (await control('GET', '/connections')).filter((one) => !one.ended && which(one));
 
+// Waits until clients know that their producers are detached: they have answered it, or are gone.
+export const producersGone = () =>
+  waitUntil('no producers', async () => {
+    const left = await connections(({ links }) => links.some(({ role }) => role === 'producer'));
+    return left.length === 0;
+  });
+
 function told() {
   const { transport = 'amqp', ports } = space;
   const key = 'SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=';
