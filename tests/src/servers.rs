@@ -1,5 +1,5 @@
-//! Real servers for tests: Postgres, Mosquitto and PgBouncer, each with a directory and a port of its own, and a proxy
-//! that breaks the network between them and the agent.
+//! Real servers for tests: Postgres, Mosquitto and PgBouncer, each with a directory and a port of its own, an emulator of
+//! Event Hubs, and a proxy that breaks the network between them and the agent.
 //!
 //! Nothing here needs a server that is running already, and nothing outlives its test: every server ends when its value
 //! is dropped, also when the test panics, and then its log is printed. `tests/run` installs what is missing.
@@ -7,6 +7,7 @@
 mod account;
 mod authority;
 mod daemon;
+mod event_hubs;
 mod mosquitto;
 mod pgbouncer;
 mod postgres;
@@ -15,6 +16,7 @@ mod proxy;
 mod template;
 
 pub use authority::{Authority, Certificate};
+pub use event_hubs::{EventHubs, EventHubsBuilder, Ports, StoredEvent, emulator_directory, emulator_program};
 pub use mosquitto::{Mosquitto, MosquittoBuilder};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Postgres, PostgresBuilder};

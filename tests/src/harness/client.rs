@@ -60,7 +60,8 @@ impl Client {
         self.request("POST", path, headers, body)
     }
 
-    fn request(
+    /// Sends `METHOD path` with a body.
+    pub fn request(
         &mut self,
         method: &str,
         path: &str,
