@@ -9,7 +9,9 @@ import tempfile
 
 from .root import run
 
-VERSIONS = {"earlier": ["--version", "0.0.9"], "now": [], "later": ["--version", "9.9.9", "--schema", "99"]}
+OTHER_CONFIG = "packaging/examples/host-to-file.toml"
+VERSIONS = {"earlier": ["--version", "0.0.9"], "now": [],
+            "later": ["--version", "9.9.9", "--schema", "99", "--config", OTHER_CONFIG]}
 # What an rpm distribution has for our package to need, as one package: so that rpm really resolves what it is told.
 DISTRIBUTION = """
 Name: distribution
@@ -41,6 +43,8 @@ class Deb:
     """dpkg, with an operator who is not asked."""
 
     name = "deb"
+    # Where the config of a new version goes, when the operator has one of their own.
+    beside = "etc/forebay/forebay.toml.dpkg-dist"
 
     def __init__(self, made):
         self.files = {version: next(directory.glob("*.deb")) for version, directory in made.items()}
@@ -48,8 +52,7 @@ class Deb:
     def prepare(self, system):
         """Makes the root one that has this package manager, and the packages."""
         for version, file in self.files.items():
-            system.write(f"/root/{version}.deb", "")
-            (system.path / f"root/{version}.deb").write_bytes(file.read_bytes())
+            system.write(f"/root/{version}.deb", file.read_bytes())
 
     def install(self, system, version, fails=False):
         """Installs, upgrades or downgrades. A config that both sides changed stays as it is, as apt is told for that."""
@@ -68,6 +71,7 @@ class Rpm:
     """rpm, with a database of its own."""
 
     name = "rpm"
+    beside = "etc/forebay/forebay.toml.rpmnew"
 
     def __init__(self, made):
         self.files = {version: next(directory.glob("*.rpm")) for version, directory in made.items()}
@@ -75,14 +79,12 @@ class Rpm:
     def prepare(self, system):
         """The same as for dpkg, and the base that our package needs."""
         for version, file in self.files.items():
-            system.write(f"/root/{version}.rpm", "")
-            (system.path / f"root/{version}.rpm").write_bytes(file.read_bytes())
+            system.write(f"/root/{version}.rpm", file.read_bytes())
         with tempfile.TemporaryDirectory() as top:
             spec = pathlib.Path(top, "distribution.spec")
             spec.write_text(DISTRIBUTION)
             run("rpmbuild", "--quiet", "--define", f"_topdir {top}", "-bb", spec)
-            system.write("/root/distribution.rpm", "")
-            (system.path / "root/distribution.rpm").write_bytes(next(pathlib.Path(top).glob("RPMS/*/*.rpm")).read_bytes())
+            system.write("/root/distribution.rpm", next(pathlib.Path(top).glob("RPMS/*/*.rpm")).read_bytes())
         system.write("/etc/rpm/macros", "%_dbpath /var/lib/rpm\n")
         system("rpm", "--install", "/root/distribution.rpm")
 

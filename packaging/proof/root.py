@@ -76,17 +76,11 @@ class Root:
         # systemd-nspawn 252 says of each end that it left a directory of its own alone.
         return "".join(line for line in said.splitlines(keepends=True) if not line.startswith("Attempted to remove"))
 
-    def copy(self, *files):
-        """Puts files into /root, and gives their paths there."""
-        for file in files:
-            shutil.copy(file, self.path / "root")
-        return [f"/root/{pathlib.Path(file).name}" for file in files]
-
-    def write(self, path, text):
+    def write(self, path, content):
         """Writes a file below the root, with the directories that it is in."""
         file = self.path / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
 
     def files(self):
         """Every file there is, with mode and owner; of the accounts what they say."""

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from . import load
+from .packages import OTHER_CONFIG
 from .root import expect, wait_for
 
 CONFIG = """
@@ -95,6 +96,8 @@ def upgrades_under_load_and_refuses_to_lose_the_buffer(manager, proof):
             producers.more()
             expect(machine.starts() == starts + 2, f"two upgrades and {machine.starts() - starts} starts")
         expect(root.path.joinpath("etc/forebay/forebay.toml").read_text() == CONFIG, "the operator's config was changed")
+        beside = root.path.joinpath(manager.beside).read_text()
+        expect(beside == pathlib.Path(OTHER_CONFIG).read_text(), f"beside it is {beside}")
         count = producers.judge(machine)
 
         # The later version's binary is the same, so its schema is put into the file for it.
