@@ -3,12 +3,20 @@
 //! This is the only place that reads them. Everything else is given an [`Environment`], so that a test can give it
 //! another one. Its variables may hold secrets: `Debug` shows names only.
 
-use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fmt,
+    path::PathBuf,
+};
 
 use super::reference::overrides;
 
 /// Where systemd and D-Bus keep the machine's id.
 const MACHINE_ID_FILES: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
+
+/// Where systemd keeps the credentials of the packages' unit (systemd.exec(5)).
+const UNIT_CREDENTIALS: &str = "/run/credentials/forebay.service";
 
 /// The surroundings of one run.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,7 +41,7 @@ impl Environment {
     pub fn of_process() -> Self {
         let machine_id = MACHINE_ID_FILES.iter().find_map(|path| std::fs::read_to_string(path).ok());
         Self {
-            variables: std::env::vars_os().collect(),
+            variables: with_unit_credentials(std::env::vars_os().collect()),
             host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             machine_id: machine_id.unwrap_or_default().trim().to_owned(),
         }
@@ -63,7 +71,7 @@ impl Environment {
 
     /// The value of `name`.
     pub(super) fn variable(&self, name: &str) -> Result<&str, NoVariable> {
-        let value = self.variables.get(std::ffi::OsStr::new(name)).ok_or(NoVariable::Undefined)?;
+        let value = self.variables.get(OsStr::new(name)).ok_or(NoVariable::Undefined)?;
         value.to_str().ok_or(NoVariable::NotText)
     }
 
@@ -85,17 +93,17 @@ impl Environment {
 
     /// `JOURNAL_STREAM`, as systemd sets it where standard error is the journal (systemd.exec(5)).
     pub fn logs_to_journal(&self) -> bool {
-        self.variables.contains_key(std::ffi::OsStr::new("JOURNAL_STREAM"))
+        self.variables.contains_key(OsStr::new("JOURNAL_STREAM"))
     }
 
     /// `TMPDIR`, or what the system has in its place.
     pub fn temporary_directory(&self) -> PathBuf {
-        self.variables.get(std::ffi::OsStr::new("TMPDIR")).map_or_else(|| "/tmp".into(), PathBuf::from)
+        self.variables.get(OsStr::new("TMPDIR")).map_or_else(|| "/tmp".into(), PathBuf::from)
     }
 
     /// `FOREBAY_TEST_CLOCK`: a file that the clock is read from, in end-to-end tests only.
     pub fn test_clock(&self) -> Option<PathBuf> {
-        self.variables.get(std::ffi::OsStr::new("FOREBAY_TEST_CLOCK")).map(PathBuf::from)
+        self.variables.get(OsStr::new("FOREBAY_TEST_CLOCK")).map(PathBuf::from)
     }
 
     /// The agent's id where none is configured: the host's name, and a hash of the machine's id that tells two images
@@ -109,6 +117,15 @@ impl Environment {
         }
         format!("{host}-{:08x}", crc32fast::hash(format!("forebay {}", self.machine_id).as_bytes()))
     }
+}
+
+/// A command that is typed on the machine reads the same config as the unit, and finds the credentials where they are while
+/// the unit runs. Within a unit, which has an INVOCATION_ID, none are there that the unit does not name.
+fn with_unit_credentials(mut variables: BTreeMap<OsString, OsString>) -> BTreeMap<OsString, OsString> {
+    if !variables.contains_key(OsStr::new("INVOCATION_ID")) {
+        variables.entry("CREDENTIALS_DIRECTORY".into()).or_insert_with(|| UNIT_CREDENTIALS.into());
+    }
+    variables
 }
 
 impl fmt::Debug for Environment {
@@ -144,6 +161,17 @@ mod tests {
         let environment = Environment::made_up([("TOKEN", "hunter2")]);
         let shown = format!("{environment:?}");
         assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn a_command_outside_the_unit_finds_the_units_credentials() {
+        let credentials = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+            with_unit_credentials(variables).get(OsStr::new("CREDENTIALS_DIRECTORY")).cloned()
+        };
+        assert_eq!(credentials(&[]), Some(UNIT_CREDENTIALS.into()));
+        assert_eq!(credentials(&[("CREDENTIALS_DIRECTORY", "/elsewhere")]), Some("/elsewhere".into()));
+        assert_eq!(credentials(&[("INVOCATION_ID", "0123")]), None, "the unit has none: that is an error of its own");
     }
 
     #[test]
