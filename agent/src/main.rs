@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use dlmalloc::GlobalDlmalloc;
 
-/// The C library's own is slow under threads (musl), or keeps an arena for each of them (glibc). This one has one heap, gives
-/// memory back, and is small: `cross/README.md` has the figures.
+/// Rust's heap. That of a C library keeps an arena for each thread (glibc) or costs more time under threads (zig's musl); this
+/// one gives memory back, and is small: `cross/README.md` has the figures. SQLite and zstd, in C, keep the library's.
 #[global_allocator]
 static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 

@@ -11,7 +11,7 @@ import time
 import elf
 import empty_root
 import job
-from agent import Failed
+from agent import Failed, end_all
 
 
 def raise_loopback():
@@ -26,7 +26,7 @@ def main(target, binary, emulator=None):
     with tempfile.TemporaryDirectory(prefix="forebay-cross-") as directory:
         command = [emulator, binary] if emulator else [binary]
         kinds = [
-            lambda: elf.run(binary),
+            lambda: elf.run(target, binary, command),
             lambda: job.run(command, directory),
             lambda: empty_root.run(emulator, binary, directory),
         ]
@@ -37,6 +37,8 @@ def main(target, binary, emulator=None):
         except Failed as failure:
             print(f"{target}: {failure}", file=sys.stderr)
             return 1
+        finally:
+            end_all()
     return 0
 
 

@@ -30,8 +30,17 @@ def wait_until(what, condition, agent=None):
         time.sleep(0.02)
 
 
+def end_all():
+    """Ends what a test that failed has left running."""
+    for agent in Agent.started:
+        if agent.process.poll() is None:
+            agent.kill()
+
+
 class Agent:
     """`forebay COMMAND`, started by `command` (the emulator, if any, and the binary), inside `root` if one is given."""
+
+    started = []
 
     def __init__(self, command, arguments, root=None, environment=None):
         def enter():
@@ -47,6 +56,7 @@ class Agent:
             env={**emulated_cpu(), **(environment or {})},
             preexec_fn=enter if root else None,
         )
+        Agent.started.append(self)
         self._lines = []
         self._reader = threading.Thread(target=lambda: self._lines.extend(self.process.stdout), daemon=True)
         self._reader.start()
