@@ -20,7 +20,8 @@ _forebay() {
         case "$at:$word" in
 "#;
 
-const VALUES: &str = r#"            *:--) return ;;
+const VALUES: &str = r#"            *:[\<\>]*) value=file ;;
+            *:--) return ;;
         esac
     done
     [[ $cur != '=' ]] || cur=''

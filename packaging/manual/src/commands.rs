@@ -61,9 +61,10 @@ impl Command {
     }
 }
 
-/// The names of an option: the long one, and the short one if it has one.
+/// The names of an option: the long one, and the short one if it has one. The definitions do not tell of `-h`.
 pub(crate) fn names(flag: &FlagInfo<'_>) -> impl Iterator<Item = String> {
-    [Some(flag.long.to_owned()), flag.short.map(|short| format!("-{short}"))].into_iter().flatten()
+    let short = flag.short.or((flag.long == "--help").then_some('h'));
+    [Some(flag.long.to_owned()), short.map(|short| format!("-{short}"))].into_iter().flatten()
 }
 
 /// What stands behind an option.

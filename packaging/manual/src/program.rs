@@ -4,7 +4,7 @@ use argh::{FlagInfo, FlagInfoKind, Optionality};
 
 use crate::{
     commands::{Command, names},
-    roff::{fill, literal, prose, sentence},
+    roff::{date, fill, literal, prose, sentence},
 };
 
 const PAGE: &str = include_str!("../pages/forebay.1.in");
@@ -13,7 +13,7 @@ const PAGE: &str = include_str!("../pages/forebay.1.in");
 pub(crate) fn page(commands: &[Command]) -> String {
     let (program, commands) = commands.split_first().expect("the program itself comes first");
     let version = format!(".Os Forebay {}\n", env!("CARGO_PKG_VERSION"));
-    fill(
+    let filled = fill(
         PAGE,
         &[
             ("VERSION", version),
@@ -23,7 +23,8 @@ pub(crate) fn page(commands: &[Command]) -> String {
             ("COMMANDS", commands.iter().map(command).collect()),
             ("EXIT STATUS", exit_status(program)),
         ],
-    )
+    );
+    date() + &filled
 }
 
 /// A sentence to stand behind its subject.

@@ -5,8 +5,43 @@
 const SPECIAL: [(char, &str); 7] =
     [('\\', "\\e"), ('-', "\\-"), ('\'', "\\(aq"), ('`', "\\(ga"), ('"', "\\(dq"), ('^', "\\(ha"), ('~', "\\(ti")];
 
+/// What tells a path, a value or a name from a word of prose. groff is told with `\%` not to hyphenate these: a name
+/// with one hyphen more is another. Quotes, hyphens and what stood in backticks are escapes here.
+const NAMES: [char; 4] = ['\\', '/', '_', '='];
+
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
 /// Columns of a line of the source, as mandoc(1) asks for.
 const WIDTH: usize = 80;
+
+/// The first line of a page: the day of the newest release.
+pub(crate) fn date() -> String {
+    date_of(include_str!("../../../CHANGELOG.md"))
+}
+
+/// Before the first release it is the epoch: mdoc(7) wants a date, and nobody takes this one for a release's.
+fn date_of(changelog: &str) -> String {
+    let mut days = changelog.lines().filter_map(|line| Some(line.strip_prefix("## [")?.split_once("] - ")?.1));
+    let day = days.next().unwrap_or("1970-01-01");
+    let numbers: Vec<usize> = day.split('-').filter_map(|number| number.parse().ok()).collect();
+    match numbers[..] {
+        [year, month @ 1..=12, day] => format!(".Dd {} {day}, {year}\n", MONTHS[month - 1]),
+        _ => panic!("CHANGELOG.md: the day of a release is written as 2026-11-28, and not {day:?}"),
+    }
+}
 
 /// A text that may stand anywhere, in arguments of macros too.
 pub(crate) fn literal(text: &str) -> String {
@@ -50,18 +85,18 @@ pub(crate) fn fill(page: &str, parts: &[(&str, String)]) -> String {
     })
 }
 
-/// One sentence as lines.
+/// One sentence as lines. A macro could not begin behind `\%` either.
 fn broken(sentence: &str) -> String {
     let (mut out, mut column) = (String::new(), 0);
     for word in sentence.split(' ') {
-        if column > 0 && column + 1 + word.len() > WIDTH {
+        let guard = if word.contains(NAMES) || word.starts_with('.') { "\\%" } else { "" };
+        if column > 0 && column + 1 + guard.len() + word.len() > WIDTH {
             out.push('\n');
             column = 0;
         } else if column > 0 {
             out.push(' ');
             column += 1;
         }
-        let guard = if column == 0 && word.starts_with('.') { "\\&" } else { "" };
         out.extend([guard, word]);
         column += guard.len() + word.len();
     }
@@ -95,25 +130,32 @@ mod tests {
     }
 
     #[test]
+    fn the_date_is_that_of_the_newest_release() {
+        let released = "# Changelog\n## [Unreleased]\n- a\n## [0.2.0] - 2027-02-03\n## [0.1.0] - 2026-12-01\n";
+        assert_eq!(date_of(released), ".Dd February 3, 2027\n");
+        assert_eq!(date_of("## [Unreleased]\n"), ".Dd January 1, 1970\n");
+    }
+
+    #[test]
     fn no_line_is_taken_for_a_macro() {
         assert_eq!(lines(".Sh\n'Sh\na.b"), "\\&.Sh\n\\(aqSh\na.b\n");
-        assert_eq!(prose("One. .Two"), "One. .Two\n");
+        assert_eq!(prose("One. .Two"), "One. \\%.Two\n");
         let long = prose(&format!("{} .Sh x", "long ".repeat(16).trim_end()));
-        assert!(long.ends_with("\n\\&.Sh x\n") && long.lines().all(|line| line.len() <= WIDTH), "{long}");
+        assert!(long.ends_with("\n\\%.Sh x\n") && long.lines().all(|line| line.len() <= WIDTH), "{long}");
     }
 
     #[test]
     fn each_sentence_has_its_line() {
         assert_eq!(
             prose("One, 3.1.1 and\n two. Three. \"Four\" e.g. five."),
-            "One, 3.1.1 and two.\nThree.\n\\(dqFour\\(dq e.g. five.\n"
+            "One, 3.1.1 and two.\nThree.\n\\%\\(dqFour\\(dq e.g. five.\n"
         );
         assert_eq!(sentence("only this"), "Only this.\n");
     }
 
     #[test]
     fn code_is_bold() {
-        assert_eq!(prose("as `peek --after` prints"), "as \\fBpeek \\-\\-after\\fR prints\n");
+        assert_eq!(prose("as `peek --after` prints"), "as \\%\\fBpeek \\%\\-\\-after\\fR prints\n");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use forebay::config::{Fallback, KeyReference, TableReference, reference};
 
-use crate::roff::{fill, lines, literal, prose};
+use crate::roff::{date, fill, lines, literal, prose};
 
 const PAGE: &str = include_str!("../pages/forebay.toml.5.in");
 const EXAMPLE: &str = include_str!("../pages/example.toml");
@@ -12,7 +12,7 @@ pub(crate) fn page() -> String {
     let tables = reference();
     let below = |collection: &str| tables_text(tables.iter().filter(|table| table.path.starts_with(collection)));
     let is_general = |table: &&TableReference| !table.path.starts_with("sources.") && !table.path.starts_with("sinks.");
-    fill(
+    let filled = fill(
         PAGE,
         &[
             ("VERSION", format!(".Os Forebay {}\n", env!("CARGO_PKG_VERSION"))),
@@ -22,7 +22,8 @@ pub(crate) fn page() -> String {
             ("VARIABLES", tables.iter().map(variables).collect()),
             ("EXAMPLE", lines(EXAMPLE)),
         ],
-    )
+    );
+    date() + &filled
 }
 
 fn tables_text<'t>(tables: impl Iterator<Item = &'t TableReference>) -> String {

@@ -1,6 +1,6 @@
 //! The completions, asked for by the shells themselves.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, io::Write as _, path::Path, process::Command};
 
 use argh::CommandInfoWithArgs;
 use tempfile::TempDir;
@@ -28,6 +28,8 @@ const LINES: &[(&str, &[&str], &[&str])] = &[
     ("forebay run --config fo", &["forebay.toml"], &["run"]),
     ("forebay buffer export --output fo", &["forebay.toml"], &[]),
     ("forebay demo --dir fo", &["folder"], &["forebay.toml"]),
+    ("forebay setup --print-sql > fo", &["forebay.toml", "folder"], &[]),
+    ("forebay setup --print-sql >> fo", &["forebay.toml"], &[]),
     ("forebay peek --partition fo", &[], &["forebay.toml", "folder"]),
     ("forebay peek fo", &[], &["forebay.toml", "folder"]),
 ];
@@ -70,7 +72,8 @@ fn ask(shell: &str, script: &str, directory: &Path, lines: &[&str]) -> Option<Ve
     command.args(lines).current_dir(directory.join("here")).env("COMPLETIONS", directory).env("HOME", directory);
     let output = match command.output() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            println!("skipped: the completion of {shell}, because there is no {shell}");
+            // Past the capturing of a test's output. Nothing is lost if nobody listens.
+            let _ = writeln!(std::io::stderr(), "skipped: the completion of {shell}, because there is no {shell}");
             return None;
         }
         output => output.expect("the shell can be run"),
@@ -112,6 +115,16 @@ fn check(shell: &str, script: &str) {
         let missing: Vec<_> = options.iter().filter(|option| !offered.contains(**option)).collect();
         assert!(missing.is_empty(), "{shell} does not offer {missing:?} for {line:?}, but {offered:?}");
     }
+}
+
+#[test]
+fn a_shell_that_is_left_out_is_said_past_the_capture() {
+    let mut tests = Command::new(std::env::current_exe().expect("this is one"));
+    let output =
+        tests.args(["--exact", "fish_completes_commands_options_and_files"]).env("PATH", "/nonexistent").output();
+    let output = output.expect("the tests can be run");
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("skipped: "), "{output:?}");
 }
 
 #[test]

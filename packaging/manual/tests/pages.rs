@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -35,7 +36,8 @@ fn run(program: &str, arguments: &[&str], page: &Path) -> Option<Output> {
     match Command::new(program).args(arguments).arg(page).output() {
         Ok(output) => Some(output),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            println!("skipped: a check of the manual pages, because there is no {program}");
+            // Past the capturing of a test's output. Nothing is lost if nobody listens.
+            let _ = writeln!(std::io::stderr(), "skipped: a check of the manual pages, because there is no {program}");
             None
         }
         Err(error) => panic!("{program}: {error}"),
@@ -45,8 +47,14 @@ fn run(program: &str, arguments: &[&str], page: &Path) -> Option<Output> {
 /// A page as a terminal of 80 columns shows it, its lines and blanks put together: what is said, however it is broken.
 fn shown(page: &Path) -> Option<String> {
     let output = run("mandoc", &["-T", "utf8", "-O", "width=78"], page)?;
-    let text = String::from_utf8(output.stdout).expect("mandoc was asked for UTF-8");
-    // Bold and underlined characters are printed over themselves and over lines.
+    let plain = plain(output);
+    assert!(plain.lines().all(|line| line.chars().count() <= 80), "a line is too long for a serial console:\n{plain}");
+    Some(plain)
+}
+
+/// What was printed for a terminal, without what makes it bold or underlined: each character over itself or a line.
+fn plain(output: Output) -> String {
+    let text = String::from_utf8(output.stdout).expect("UTF-8 was asked for");
     let mut plain = String::new();
     for c in text.chars() {
         if c == '\u{8}' {
@@ -55,8 +63,7 @@ fn shown(page: &Path) -> Option<String> {
             plain.push(c);
         }
     }
-    assert!(plain.lines().all(|line| line.chars().count() <= 80), "a line is too long for a serial console:\n{plain}");
-    Some(plain)
+    plain
 }
 
 fn flat(text: &str) -> String {
@@ -87,6 +94,42 @@ fn mandoc_and_groff_have_nothing_to_say_of_the_pages() {
 }
 
 #[test]
+fn what_may_be_copied_from_a_page_is_not_hyphenated() {
+    let written = Written::new();
+    let mut broken = Vec::new();
+    for page in written.pages() {
+        // man(1) shows pages with groff, in the width of the terminal less two columns.
+        for width in [58, 78, 98] {
+            let Some(output) = run("groff", &["-mdoc", "-Tutf8", "-P-c", &format!("-rLL={width}n")], &page) else {
+                return;
+            };
+            let text = plain(output);
+            let ends = text.match_indices("\u{2010}\n").map(|(at, hyphen)| (&text[..at], &text[at + hyphen.len()..]));
+            broken.extend(ends.map(|(before, behind)| {
+                let word = |part: Option<&str>| part.unwrap_or_default().to_owned();
+                word(before.split_whitespace().next_back()) + &word(behind.split_whitespace().next())
+            }));
+        }
+    }
+    assert!(broken.len() > 10, "groff breaks words of prose: {broken:?}");
+    let is_prose = |word: &&String| word.chars().all(|c| c.is_alphabetic() || ".,:;()'".contains(c));
+    let names: Vec<_> = broken.iter().filter(|word| !is_prose(word)).collect();
+    assert!(names.is_empty(), "{names:?}");
+}
+
+#[test]
+fn a_check_that_is_left_out_is_said_past_the_capture() {
+    let mut tests = Command::new(std::env::current_exe().expect("this is one"));
+    let output = tests
+        .args(["--exact", "no_sign_of_another_notation_is_left_in_the_pages"])
+        .env("PATH", "/nonexistent")
+        .output();
+    let output = output.expect("the tests can be run");
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("skipped: "), "{output:?}");
+}
+
+#[test]
 fn every_command_and_option_is_in_the_page_with_its_description() {
     let written = Written::new();
     let Some(page) = shown(&written.path("forebay.1")) else { return };
@@ -101,7 +144,7 @@ fn every_command_and_option_is_in_the_page_with_its_description() {
         has(if path.is_empty() { &command.description[1..] } else { command.description });
         command.notes.iter().for_each(|note| has(note));
         for flag in command.flags.iter().filter(|flag| path.is_empty() || flag.long != "--help") {
-            has(flag.long);
+            has(if flag.long == "--help" { "--help, -h" } else { flag.long });
             has(&capital(flag.description));
         }
         command.positionals.iter().for_each(|positional| has(&capital(positional.description)));

@@ -39,8 +39,9 @@ pub(super) static POSTGRES: Schema = Schema {
 static URL: Key<ServerUrl> = Key::required(
     "url",
     ServerUrl,
-    "The server, as libpq has it; a port that is not 5432 stands behind the host. Of parameters it knows sslmode, sslrootcert, sslcert, sslkey, connect_timeout and \
-     application_name. A host that begins with %2F is the directory of a Unix socket.",
+    "The server, as libpq has it; a port that is not 5432 stands behind the host. Of parameters it knows sslmode, \
+     sslrootcert, sslcert, sslkey, connect_timeout and application_name. A host that begins with %2F is the directory \
+     of a Unix socket.",
 );
 
 static PASSWORD: Key<SecretText> =
