@@ -61,10 +61,14 @@ impl Command {
     }
 }
 
-/// The names of an option: the long one, and the short one if it has one. The definitions do not tell of `-h`.
+/// The letter of an option that has one. The definitions do not tell of `-h`.
+pub(crate) fn short(flag: &FlagInfo<'_>) -> Option<char> {
+    flag.short.or((flag.long == "--help").then_some('h'))
+}
+
+/// The names of an option: the long one, and the short one if it has one.
 pub(crate) fn names(flag: &FlagInfo<'_>) -> impl Iterator<Item = String> {
-    let short = flag.short.or((flag.long == "--help").then_some('h'));
-    [Some(flag.long.to_owned()), short.map(|short| format!("-{short}"))].into_iter().flatten()
+    [Some(flag.long.to_owned()), short(flag).map(|short| format!("-{short}"))].into_iter().flatten()
 }
 
 /// What stands behind an option.

@@ -1,6 +1,6 @@
 //! Completion for fish 3 and later.
 
-use crate::commands::{Command, Value, value, way};
+use crate::commands::{Command, Value, short, value, way};
 
 const HEAD: &str = r#"# Completion of forebay for fish.
 
@@ -39,7 +39,7 @@ pub(crate) fn completion(commands: &[Command]) -> String {
             out += &format!("{here} -a {name} -d {}\n", quoted(first_sentence(description)));
         }
         for flag in command.options(commands) {
-            let short = flag.short.map(|short| format!(" -s {short}")).unwrap_or_default();
+            let short = short(flag).map(|short| format!(" -s {short}")).unwrap_or_default();
             let follows = match value(flag) {
                 Value::None => "",
                 Value::File => " -r -F",

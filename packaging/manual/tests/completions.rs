@@ -10,6 +10,7 @@ const LINES: &[(&str, &[&str], &[&str])] = &[
     ("forebay ", &["run", "check", "dead-letter", "buffer", "help"], &["list", "salvage", "--config"]),
     ("forebay d", &["dead-letter", "demo"], &["run"]),
     ("forebay --", &["--config", "--help", "--version"], &["run", "--json"]),
+    ("forebay -", &["-h", "--help"], &["run"]),
     ("forebay dead-letter ", &["list", "show", "retry", "discard", "help"], &["run", "salvage"]),
     // Two commands of one name, and one within the other's family, are told apart by what they are in.
     ("forebay check --", &["--connect", "--json", "--config"], &["--acknowledge"]),
