@@ -143,6 +143,9 @@ path = "/opt/archive"
         wait_for("the source app", lambda: "source app: running" in machine.journal())
         post(machine, 80, '{"from": "port 80"}', "--header", "Authorization: Bearer secret")
         wait_for("both events in the files", lambda: {"app", "logs"} <= {event["stream"] for event in events(machine, "opt/archive")})
+        # Commands that are typed outside of the unit read the same config.
+        machine("forebay", "status")
+        machine("runuser", "-u", "forebay", "--", "forebay", "check")
         mode = oct(next((machine.root.path / "opt/archive").glob("*.ndjson")).stat().st_mode)
         expect(mode == "0o100640", f"the group cannot read the files: {mode}")
 

@@ -97,6 +97,8 @@ def the_bill_names_what_is_linked_and_nothing_else(proof):
     expect({"rusqlite", "rustls", "tokio", "zstd-sys", "forebay-buffer"} <= parts.keys(), f"{sorted(parts)}")
     expect(not {"syn", "cc", "proptest", "tempfile", "serde_derive"} & parts.keys(), f"{sorted(parts)}")
     expect("sqlite" in [inner["name"] for inner in parts["libsqlite3-sys"]["components"]], "SQLite itself is missing")
+    runtime = [inner["name"] for inner in bill["metadata"]["component"]["components"]]
+    expect(runtime == ["rust-standard-library", "musl"], f"the program itself has {runtime}")
     for part in bill["components"]:
         expect(part["licenses"] and part["version"], f"{part}")
         expect("hashes" in part or part["name"] == "forebay-buffer", f"{part['name']} has no checksum")

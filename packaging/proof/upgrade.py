@@ -113,21 +113,30 @@ def upgrades_under_load_and_refuses_to_lose_the_buffer(manager, proof):
         expect("version 99" in said and "To go back all the same" in said, said)
         expect((root.files(), program.read_bytes()) == before and buffer.read_bytes() == later, "something was changed")
 
-        # The write-ahead log may hold what the file does not say yet: the program that is installed is believed too.
+        # The config can name the directory in other ways.
+        root.write("/etc/forebay/forebay.toml", 'agent.data_dir = "/var/lib/forebay"\n')
+        said = manager.install(machine, "now", fails=True)
+        expect("version 99" in said, said)
+
+        # A write-ahead log may hold what the file does not say yet: then the program that is installed is believed.
+        root.write("/etc/forebay/forebay.toml", CONFIG)
         buffer.write_bytes(content)
+        log = buffer.with_name("buffer.db-wal")
+        log.write_bytes(b"something")
         binary = program.read_bytes()
         program.write_text("#!/bin/sh\necho forebay 9.9.9\necho buffer schema 99\n")
         said = manager.install(machine, "now", fails=True)
         expect("version 99" in said, said)
         program.write_bytes(binary)
+        log.unlink()
 
         # What the message says to do works.
         buffer.write_bytes(later)
         said = manager.install(machine, "now", fails=True)
-        step = next(line.split(". ", 1)[1] for line in said.splitlines() if line.strip().startswith("3. "))
-        machine("sh", "-c", step)
+        step = lambda number: next(line.split(". ", 1)[1] for line in said.splitlines() if line.strip().startswith(f"{number}. "))
+        machine("sh", "-c", step(3))
         manager.install(machine, "now")
-        machine("systemctl", "start", "forebay")
+        machine("sh", "-c", step(5))
         machine.wait_active()
         expect(root.path.joinpath("var/lib/forebay/version-99/buffer.db").read_bytes() == later, "the buffer was changed")
         return f"{count} events"
@@ -145,6 +154,17 @@ def a_refused_downgrade_leaves_the_agent_running(manager, proof):
             buffer.write((99).to_bytes(4, "big"))
         manager.install(machine, "now", fails=True)
         expect(machine.wait_active() == process, "the agent was restarted")
+
+
+def a_data_partition_of_another_installation_is_taken_over(manager, proof):
+    """What is there before the user is, and belongs to another number, is the agent's once it runs."""
+    with proof.root(manager) as root, root.booted() as machine:
+        machine("install", "-d", "-o", "12345", "-g", "12345", "-m", "750", "/var/lib/forebay", "/var/lib/forebay/events")
+        manager.install(machine, "now")
+        machine("systemctl", "start", "forebay")
+        machine.wait_active()
+        owner = machine("stat", "-c", "%U", "/var/lib/forebay/events").strip()
+        expect(owner == "forebay", f"it belongs to {owner}")
 
 
 def a_removal_stops_the_agent_and_keeps_the_data(manager, proof):
@@ -171,4 +191,5 @@ def a_removal_stops_the_agent_and_keeps_the_data(manager, proof):
 
 
 ALL = [upgrades_under_load_and_refuses_to_lose_the_buffer, a_refused_downgrade_leaves_the_agent_running,
+       a_data_partition_of_another_installation_is_taken_over,
        a_removal_stops_the_agent_and_keeps_the_data]
