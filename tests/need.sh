@@ -158,3 +158,10 @@ need_event_hubs() {
     install_once "$here/package-lock.json" "$here/node_modules/.installed" .venv/bin/node \
         "$modules/lib/node_modules/npm/bin/npm-cli.js" ci --prefix "$here" --silent
 }
+
+# What the emulator of Snowflake and its judge are written for: Python packages in .venv.
+need_snowflake() {
+    need_venv || return 1
+    install_once tests/emulator/snowflake/requirements.txt .venv/snowflake.txt .venv/bin/pip install --quiet \
+        --disable-pip-version-check --requirement tests/emulator/snowflake/requirements.txt
+}

@@ -8,29 +8,41 @@
 
 mod agent;
 mod assemble;
+#[cfg(any(feature = "eventhub", feature = "postgres"))]
+mod azure;
 mod buffer;
 mod check;
 mod control;
 mod document;
 mod environment;
 mod files;
+#[cfg(feature = "eventhub")]
+mod hub;
 mod key;
 mod kind;
+#[cfg(feature = "postgres")]
+mod login;
 mod mask;
 mod reading;
 mod reference;
 mod report;
 mod secrets;
 mod sinks;
+#[cfg(feature = "snowpipe")]
+mod snowflake;
 mod sources;
 mod substitute;
 mod target;
+#[cfg(any(feature = "eventhub", feature = "mqtt", feature = "snowpipe"))]
+mod tls;
 mod units;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path};
 
 use forebay_buffer::{Start, StreamLimits};
 
+#[cfg(feature = "snowpipe")]
+pub use self::control::InSnowflake;
 #[cfg(feature = "postgres")]
 pub(crate) use self::control::is_same_database;
 use self::files::{Files, SourceFile, Unreadable};
@@ -86,6 +98,9 @@ pub enum SourceKind {
     Tail(source::tail::Settings),
     /// Events by POST.
     Http(source::http::Settings),
+    /// Events of an event hub.
+    #[cfg(feature = "eventhub")]
+    EventHub(Box<source::eventhub::Settings>),
     /// Messages from an MQTT broker.
     #[cfg(feature = "mqtt")]
     Mqtt(Box<source::mqtt::Settings>),
@@ -111,11 +126,17 @@ pub struct SinkConfig {
 /// A sink's type, with its settings.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SinkKind {
+    /// Events of an event hub.
+    #[cfg(feature = "eventhub")]
+    EventHub(Box<sink::eventhub::Settings>),
     /// Files of lines.
     File(sink::file::Settings),
     /// Rows in a table of Postgres.
     #[cfg(feature = "postgres")]
     Postgres(Box<sink::postgres::Settings>),
+    /// Rows in a table of Snowflake.
+    #[cfg(feature = "snowpipe")]
+    Snowpipe(Box<sink::snowpipe::Settings>),
     /// Lines on standard output.
     Stdout(sink::stdout::Settings),
 }

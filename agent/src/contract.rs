@@ -5,6 +5,8 @@
 //! retries, checkpoints or keeps order on its own: the two loops do, and these types are all they share.
 
 mod control;
+mod ownership;
+mod row;
 mod sink;
 mod source;
 
@@ -12,7 +14,7 @@ use std::pin::Pin;
 
 use tokio::sync::watch;
 
-pub use self::{control::*, sink::*, source::*};
+pub use self::{control::*, ownership::*, row::Stored, sink::*, source::*};
 
 /// A boxed future, as the traits here must stay usable as trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

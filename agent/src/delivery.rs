@@ -21,12 +21,15 @@ mod session;
 mod window;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::Arc,
 };
 
-use forebay_buffer::{Buffer, Error, Partition};
-use tokio::{sync::watch, task::JoinSet};
+use forebay_buffer::{Buffer, Error, Numbering, Partition};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+};
 
 pub use self::control::ControlTable;
 use self::{
@@ -36,7 +39,7 @@ use self::{
     pace::Pace,
 };
 use crate::{
-    contract::{BatchLimits, PartitionId, Shutdown, Sink},
+    contract::{BatchLimits, HubId, PartitionId, Shutdown, Sink},
     fence::Fences,
     progress::{Condition, Progress},
     retry::Backoff,
@@ -59,6 +62,8 @@ pub struct Delivery {
     pub streams: Vec<String>,
     /// What a stream was called before, for those that the config says were renamed.
     pub renamed_from: BTreeMap<String, String>,
+    /// The hubs that streams come from.
+    pub hubs: BTreeMap<String, Arc<HubId>>,
     /// The control table, where delivery is to write the sink's rows of it.
     pub control: Option<ControlTable>,
     /// At most so many bytes of events a second, over all partitions.
@@ -82,15 +87,20 @@ impl Delivery {
         let board = self.control.clone().map(Board::new);
         let (keeping, keeper) = self.keep(board.as_ref());
         let mut lanes = JoinSet::new();
-        let mut known = HashSet::new();
+        let mut known = HashMap::new();
         loop {
             // Listening begins before looking, so that no partition can slip in between.
             let changed = self.buffer.partitions_changed();
             let Some(partitions) = self.insist(&mut shutdown, || self.partitions()).await? else { break };
-            for partition in partitions {
-                let id = Arc::new(self.id(&partition));
-                if known.insert(Arc::clone(&id)) {
-                    lanes.spawn(self.lane(id, partition, &feed, &pace, &board).run(shutdown.clone()));
+            for partition in &partitions {
+                let id = Arc::new(self.id(partition));
+                if is_over(partition, &partitions) {
+                    // It waits for what never comes; and for its destination its place would be a riddle.
+                    known.remove(&id).inspect(AbortHandle::abort);
+                } else if let Entry::Vacant(place) = known.entry(id) {
+                    let id = Arc::clone(place.key());
+                    let lane = self.lane(id, partition.clone(), &feed, &pace, &board);
+                    place.insert(lanes.spawn(lane.run(shutdown.clone())));
                 }
             }
             tokio::select! {
@@ -174,6 +184,11 @@ impl Delivery {
                 None => partition.name().to_owned(),
             },
             numbering: partition.numbering(),
+            // What is to be retried is numbered here, and no other agent has it.
+            hub: match partition.numbering() {
+                Numbering::Shared { .. } => self.hubs.get(partition.stream()).cloned(),
+                Numbering::Assigned => None,
+            },
         }
     }
 
@@ -199,6 +214,16 @@ impl Delivery {
             fences: self.fences.clone(),
         }
     }
+}
+
+/// Whether the hub was created anew, and all that is here of the earlier one is delivered.
+fn is_over(partition: &Partition, all: &[Partition]) -> bool {
+    let is_later = |other: &Partition| match (other.numbering(), partition.numbering()) {
+        (Numbering::Shared { created: other }, Numbering::Shared { created }) => other > created,
+        _ => false,
+    };
+    let is_same = |other: &&Partition| (other.stream(), other.name()) == (partition.stream(), partition.name());
+    all.iter().filter(is_same).any(is_later) && partition.delivered().0 >= partition.high_water()
 }
 
 fn finished(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {

@@ -22,11 +22,23 @@ struct State {
     closed: bool,
     /// How often it was opened: a lane that another owner turned away waits for this to grow.
     openings: u64,
+    /// How often it was verified, open, who the owner is.
+    affirmations: u64,
     /// Lanes that passed and have not left.
     inside: usize,
 }
 
 impl Fences {
+    /// Closes the fence while nothing can be in flight yet.
+    pub fn shut(&self, stream: &str, partition: &str) {
+        self.gate(stream, partition).send_modify(|state| state.closed = true);
+    }
+
+    /// Whether the fence is closed.
+    pub fn is_closed(&self, stream: &str, partition: &str) -> bool {
+        self.gate(stream, partition).borrow().closed
+    }
+
     /// Closes the fence, and resolves when every lane has left and nothing of the partition is in flight.
     pub async fn close(&self, stream: &str, partition: &str) {
         let gate = self.gate(stream, partition);
@@ -40,6 +52,16 @@ impl Fences {
         self.gate(stream, partition).send_modify(|state| {
             state.closed = false;
             state.openings += 1;
+        });
+    }
+
+    /// Lets lanes that another owner seemed to have turned away try again, for it has been verified who the owner is: this
+    /// agent. Changes nothing where the fence is closed. It takes two: who is being verified may have begun before a lane was
+    /// turned away.
+    pub fn affirm(&self, stream: &str, partition: &str) {
+        self.gate(stream, partition).send_if_modified(|state| {
+            state.affirmations += u64::from(!state.closed);
+            !state.closed
         });
     }
 
@@ -87,9 +109,11 @@ impl Pass {
         self.gate.borrow().closed
     }
 
-    /// Resolves when the fence was closed, or opened anew, since this pass was given.
+    /// Resolves when the fence was closed, or opened anew, since this pass was given, or affirmed twice from now on.
     pub async fn superseded(&self) {
-        let _ = self.gate.subscribe().wait_for(|state| state.closed || state.openings != self.openings).await;
+        let enough = self.gate.borrow().affirmations + 2;
+        let is_over = |state: &State| state.closed || state.openings != self.openings || state.affirmations >= enough;
+        let _ = self.gate.subscribe().wait_for(is_over).await;
     }
 }
 
@@ -138,6 +162,39 @@ mod tests {
         fences.close("s", "0").await;
         assert!(!fences.pass("s", "1").await.is_closing());
         assert!(!fences.pass("t", "0").await.is_closing());
+    }
+
+    #[tokio::test]
+    async fn what_is_shut_is_closed_until_it_is_opened() {
+        let fences = Fences::default();
+        fences.shut("s", "0");
+        let mut passing = Box::pin(fences.pass("s", "0"));
+        assert!(is_pending(&mut passing).await);
+        assert!(fences.is_closed("s", "0") && !fences.is_closed("t", "0"));
+        fences.open("s", "0");
+        assert!(!passing.await.is_closing());
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_was_turned_away_tries_again_where_this_agent_is_the_owner_still() {
+        let fences = Fences::default();
+        let pass = fences.pass("s", "0").await;
+        for _ in 0..3 {
+            fences.affirm("s", "0");
+        }
+        let mut superseded = Box::pin(pass.superseded());
+        assert!(is_pending(&mut superseded).await, "all that was before it was turned away");
+        for _ in 0..2 {
+            fences.affirm("s", "1");
+        }
+        fences.affirm("s", "0");
+        assert!(is_pending(&mut superseded).await, "that may have been asked before it was turned away");
+        fences.affirm("s", "0");
+        superseded.await;
+        assert!(!pass.is_closing(), "nobody need leave for it");
+        fences.shut("s", "0");
+        fences.affirm("s", "0");
+        assert!(fences.is_closed("s", "0"));
     }
 
     #[tokio::test]

@@ -19,7 +19,10 @@ mod memory;
 mod pressure;
 mod window;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use forebay_buffer::{Buffer, Error};
 use tokio::{
@@ -28,7 +31,7 @@ use tokio::{
 };
 
 use self::{
-    admission::{Admission, Admitted},
+    admission::Admission,
     lane::{Lane, LaneHandle},
     pressure::Pressure,
     window::Windows,
@@ -106,7 +109,7 @@ impl IntakeLoop {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
         let Self { stream, max_bytes, buffer, requests, full, progress, fences } = self;
         let pressure = Pressure::new(stream.clone(), buffer.clone(), full, Arc::clone(&progress));
-        let IntakeRequests { queue: mut requests, losses } = requests;
+        let IntakeRequests { queue: mut requests, losses, mut partings } = requests;
         let windows = Windows::new(progress.subject().to_owned());
         let failure = watch::Sender::new(None);
         let mut failed = failure.subscribe();
@@ -118,7 +121,7 @@ impl IntakeLoop {
             let shared = Arc::clone(&shared);
             async move { shared.pressure.watch().await }
         });
-        let mut lanes = Lanes { shared: Arc::clone(&shared), handles: BTreeMap::new(), tasks: JoinSet::new() };
+        let lanes = Lanes { shared: Arc::clone(&shared), running: Mutex::default() };
         let admission = Admission::default();
         let serve = async {
             while let Some(request) = requests.recv().await {
@@ -126,17 +129,25 @@ impl IntakeLoop {
                     IntakeRequest::Partitions { reply } => answer(reply, shared.partitions().await),
                     IntakeRequest::Of { partition, request } => {
                         if let Some(request) = refuse_at_once(&shared, request) {
-                            lanes.hand_over(partition, admission.admit(request).await).await;
+                            lanes.handle(partition).send(admission.admit(request).await).await;
                         }
                     }
                 }
             }
         };
+        let part = async {
+            while let Some((partition, request)) = partings.recv().await {
+                match request {
+                    PartitionRequest::Affirm => shared.fences.affirm(&shared.stream, &partition),
+                    request => lanes.handle(partition).part(request).await,
+                }
+            }
+        };
         tokio::select! {
-            ((), ()) = async { tokio::join!(serve, losses::record(&shared, losses)) } => {}
+            ((), (), ()) = async { tokio::join!(serve, part, losses::record(&shared, losses)) } => {}
             _ = failed.wait_for(Option::is_some) => {}
         }
-        drop(requests);
+        drop((requests, partings));
         lanes.finish().await;
         let failure = shared.failure.borrow().clone();
         failure.map_or(Ok(()), Err)
@@ -167,24 +178,31 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T, Error> + S
 /// The lanes of one source, by partition.
 struct Lanes {
     shared: Arc<Shared>,
+    running: Mutex<Running>,
+}
+
+#[derive(Default)]
+struct Running {
     handles: BTreeMap<String, LaneHandle>,
     tasks: JoinSet<()>,
 }
 
 impl Lanes {
-    async fn hand_over(&mut self, partition: String, admitted: Admitted) {
-        let handle = self.handles.entry(partition).or_insert_with_key(|partition| {
+    fn handle(&self, partition: String) -> LaneHandle {
+        let Running { handles, tasks } = &mut *self.running.lock().expect("no holder of this lock panics");
+        let handle = handles.entry(partition).or_insert_with_key(|partition| {
             let (lane, handle) = Lane::new(Arc::clone(&self.shared), partition.clone());
-            self.tasks.spawn(lane.run());
+            tasks.spawn(lane.run());
             handle
         });
-        handle.send(admitted).await;
+        handle.clone()
     }
 
     /// Waits until every lane has answered what it was given.
-    async fn finish(mut self) {
-        self.handles.clear();
-        while let Some(ended) = self.tasks.join_next().await {
+    async fn finish(self) {
+        let Running { handles, mut tasks } = self.running.into_inner().expect("no holder of this lock panics");
+        drop(handles);
+        while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
                 log::error!("intake of {}: {error}", self.shared.stream);
             }

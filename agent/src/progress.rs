@@ -57,6 +57,8 @@ pub struct Progress {
     /// `source line1` or `sink warehouse`: how log lines begin.
     subject: String,
     lanes: Mutex<BTreeMap<String, Since>>,
+    /// Events that are upstream and not here yet, by partition, where the upstream says so.
+    lags: Mutex<BTreeMap<String, u64>>,
     /// Events taken in durably, or confirmed by the destination.
     pub events: AtomicU64,
     /// Their bytes, as [`forebay_buffer::Event::size_bytes`] counts.
@@ -78,6 +80,7 @@ impl Progress {
         Arc::new(Self {
             subject: subject.into(),
             lanes: Mutex::default(),
+            lags: Mutex::default(),
             events: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -123,6 +126,17 @@ impl Progress {
     /// Forgets a lane that is gone.
     pub fn leave(&self, lane: &str) {
         self.lanes.lock().expect("no holder of this lock panics").remove(lane);
+        self.lags.lock().expect("no holder of this lock panics").remove(lane);
+    }
+
+    /// So many events of a partition are upstream and not here yet.
+    pub fn lags(&self, partition: &str, events: u64) {
+        self.lags.lock().expect("no holder of this lock panics").insert(partition.to_owned(), events);
+    }
+
+    /// How many events are upstream and not here yet, by partition.
+    pub fn all_lags(&self) -> BTreeMap<String, u64> {
+        self.lags.lock().expect("no holder of this lock panics").clone()
     }
 
     /// Every lane's condition.

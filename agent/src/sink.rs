@@ -2,11 +2,19 @@
 //! event becomes a line of JSON.
 
 pub mod body;
+#[cfg(feature = "eventhub")]
+pub mod eventhub;
 pub mod file;
 pub mod line;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "snowpipe")]
+pub mod snowpipe;
+#[cfg(any(feature = "postgres", feature = "snowpipe"))]
+pub mod source;
 pub mod stdout;
+#[cfg(any(feature = "postgres", feature = "snowpipe"))]
+mod value;
 
 pub use line::write_line;
 

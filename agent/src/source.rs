@@ -4,6 +4,8 @@
 //! batches may be on their way to disk at once. None of them retries or keeps a checkpoint of its own.
 
 mod batch;
+#[cfg(feature = "eventhub")]
+pub mod eventhub;
 pub mod host;
 pub mod http;
 pub mod lines;

@@ -98,7 +98,8 @@ fn load(settings: &ServerSettings, clock: &Arc<dyn Clock>) -> Result<Loaded, Str
     Ok(Loaded { config: Arc::new(config), validity })
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates in `file`, at least one. The error says what to do.
+pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let shown = file.display();
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match read {
@@ -110,7 +111,8 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
+/// The first private key in `file`. The error says what to do.
+pub(crate) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_file(file).map_err(|error| {
         let file = file.display();
         format!("cannot read a private key in {file}: {error}; it must be PEM, unencrypted, readable for this user")

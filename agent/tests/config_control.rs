@@ -4,9 +4,12 @@
 use std::{path::Path, time::Duration};
 
 use forebay::{
-    client::postgres::{Settings, SslMode},
+    client::{
+        azure::Settings as Identity,
+        postgres::{Password, Settings, SslMode},
+    },
     config::{Config, ControlBackend, Environment, Invalid, RowKeeper},
-    secret::SecretSource,
+    secret::{Secret, SecretSource},
 };
 
 const FILES: &str = r#"
@@ -36,7 +39,7 @@ fn config(text: &str) -> Config {
 fn place(config: &Config) -> &Settings {
     match &config.control.backend {
         ControlBackend::Postgres(settings) => settings,
-        ControlBackend::Nothing => panic!("there is no control table"),
+        _ => panic!("it is not in Postgres"),
     }
 }
 
@@ -82,10 +85,65 @@ fn the_environment_overrides_the_file() {
         assert_eq!((settings.host.as_str(), settings.port), ("other.example", 6432));
         assert_eq!((settings.database.as_str(), settings.user.as_str()), ("control", "forebay"));
         assert_eq!(settings.sslmode, SslMode::VerifyFull);
-        let Some(SecretSource::Inline(password)) = &settings.password else { panic!("{settings:?}") };
+        let Some(Password::Secret(SecretSource::Inline(password))) = &settings.password else { panic!("{settings:?}") };
         assert_eq!(password.expose(), "correct horse");
         assert_eq!(config.control.table.to_string(), r#""Ops"."ingestion_status_2""#);
     }
+}
+
+fn identity(settings: &Settings) -> &Identity {
+    match &settings.password {
+        Some(Password::AzureToken(identity)) => identity,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_token_can_be_the_password_and_the_vendors_variables_say_whose() {
+    let environment = Environment::made_up([
+        ("CONTROL_PG_AUTH_MODE", "azure_token"),
+        ("AZURE_TENANT_ID", "contoso.example"),
+        ("AZURE_CLIENT_ID", "app"),
+        ("AZURE_CLIENT_SECRET", "hunter2"),
+        ("AZURE_CLIENT_CERTIFICATE_PATH", "app.pem"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "/run/token"),
+        ("AZURE_AUTHORITY_HOST", "login.example"),
+        ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://metadata.example/"),
+        ("IDENTITY_ENDPOINT", "http://localhost:40342/token"),
+        ("IDENTITY_HEADER", "hunter2"),
+        ("IMDS_ENDPOINT", "http://localhost:40342"),
+    ]);
+    let config = parse_with(&format!("{OWN}azure.client_secret_file = \"s\"\n{FILES}"), &environment);
+    let config = config.unwrap_or_else(|invalid| panic!("{invalid}"));
+    let identity = identity(place(&config));
+    assert_eq!(identity.tenant_id.as_ref().map(|tenant| tenant.as_str()), Some("contoso.example"));
+    assert_eq!(identity.client_id.as_deref(), Some("app"));
+    assert_eq!(identity.client_secret, Some(SecretSource::Inline(Secret::new("hunter2"))), "it overrides the file");
+    assert_eq!(identity.client_certificate_file.as_deref(), Some(Path::new("/etc/forebay/app.pem")));
+    assert_eq!(identity.federated_token_file.as_deref(), Some(Path::new("/run/token")));
+    assert_eq!(identity.authority.as_str(), "https://login.example");
+    assert_eq!(identity.metadata_host, "http://metadata.example");
+    assert_eq!(identity.identity_endpoint.as_deref(), Some("http://localhost:40342/token"));
+    assert_eq!(identity.identity_header, Some(Secret::new("hunter2")));
+    assert_eq!(identity.imds_endpoint.as_deref(), Some("http://localhost:40342"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_sinks_token_is_the_control_tables_too_unless_it_says_otherwise() {
+    let sink = "[sources.in]\ntype = \"host\"\n[sinks.a]\ntype = \"postgres\"\ninputs = [\"in\"]\ntable = \"t\"\n\
+                url = \"postgresql://me@h/d?sslmode=verify-full\"\nauth_mode = \"azure_token\"\n";
+    let with = |control: &str| config(&format!("[control]\n{control}\n{sink}"));
+    assert_eq!(identity(place(&with(""))), &Identity::default());
+    assert_eq!(identity(place(&with("user = \"other\""))), &Identity::default(), "one identity may be several roles");
+    assert_eq!(place(&with("auth_mode = \"password\"")).password, None);
+    let own = with("auth_mode = \"azure_token\"\nazure.client_id = \"other\"");
+    assert_eq!(identity(place(&own)).client_id.as_deref(), Some("other"));
+    let secret = with("password_file = \"/p\"");
+    assert_eq!(place(&secret).password, Some(Password::Secret(SecretSource::File("/p".into()))));
+    let clear = parse_with(&format!("[control]\nsslmode = \"prefer\"\n{sink}"), &Environment::made_up([]));
+    let said = clear.expect_err("it is in the clear").to_string();
+    assert!(said.contains("control.sslmode: could send the token unencrypted"), "{said}");
 }
 
 #[test]
@@ -112,14 +170,11 @@ fn an_error_of_a_variable_names_it_and_shows_its_value_unless_that_is_a_secret()
         password.contains("environment variable CONTROL_PG_PASSWORD") && !password.contains("hunter2"),
         "{password}"
     );
-    for (name, value, word) in [
-        ("CONTROL_TABLE_BACKEND", "snowflake", "Snowflake sink"),
-        ("CONTROL_PG_AUTH_MODE", "azure_token", "Event Hubs"),
-        ("CONTROL_OWNERSHIP_MODE", "local_single_consumer_smoke", "Snowflake backend"),
-    ] {
-        let said = said(name, value);
-        assert!(said.contains(&format!("environment variable {name}")) && said.contains(word), "{said}");
-    }
+    let mode = said("CONTROL_OWNERSHIP_MODE", "local_single_consumer_smoke");
+    assert!(
+        mode.contains("environment variable CONTROL_OWNERSHIP_MODE") && mode.contains("Snowflake backend"),
+        "{mode}"
+    );
 }
 
 #[test]
@@ -188,7 +243,7 @@ fn without_a_word_the_control_table_is_with_the_first_sink_that_has_a_database()
     let settings = place(&config);
     assert_eq!((settings.host.as_str(), settings.database.as_str()), ("Localhost", "plant"));
     assert_eq!((settings.user.as_str(), settings.sslmode), ("ingest", SslMode::VerifyCa));
-    assert_eq!(settings.password, Some(SecretSource::File("/etc/forebay/pg".into())));
+    assert_eq!(settings.password, Some(Password::Secret(SecretSource::File("/etc/forebay/pg".into()))));
 }
 
 #[test]

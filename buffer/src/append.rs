@@ -323,7 +323,7 @@ fn insert(
     lane.stored_bytes += stored_bytes(segment.body.len(), position.map_or(0, |position| position.len()));
     lane.oldest.get_or_insert(arrival);
     lane.small_segments = if segment.size < merge::SMALL_BYTES { lane.small_segments + 1 } else { 0 };
-    txn.pending(lane_id, u64::from(segment.events));
+    txn.pending(lane_id, (first, last), u64::from(segment.events));
     row.insert(db, segment.body_checksum, &segment.body)
 }
 

@@ -125,6 +125,21 @@ impl Partition {
         buffer::submit(&self.shared, move |txn| retention::take_back(txn, id)).wait()
     }
 
+    /// Passes over everything up to `to`: another owner has read it upstream, and delivered it to every sink of this one.
+    /// What of it is here counts as confirmed. Where `to` is above the high water, that becomes the high water, and
+    /// `position` where reading goes on. Blocking. Refused while anything is in flight, and for assigned offsets.
+    pub fn pass_over(&self, to: Offset, position: Option<Vec<u8>>) -> Result<(), Error> {
+        let id = self.id;
+        buffer::submit(&self.shared, move |txn| retention::pass_over(txn, id, to, position.clone())).wait()
+    }
+
+    /// Takes out what is left: no sink will get it, and it is in the loss ledger with this reason. Blocking. Refused while
+    /// anything is in flight. Returns the number of events.
+    pub fn give_up(&self, reason: &'static str) -> Result<u64, Error> {
+        let id = self.id;
+        buffer::submit(&self.shared, move |txn| retention::give_up(txn, id, reason)).wait()
+    }
+
     /// Whether any sink has events of it in flight.
     pub fn in_flight(&self) -> bool {
         places::of_lane(&self.shared.places(), self.id).any(|(_, place)| place.is_pinned())

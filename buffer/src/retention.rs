@@ -1,13 +1,16 @@
 //! What is kept, and what has to go: quotas, age, and the deletion of what every sink has passed.
 
+use std::sync::Arc;
+
 use crate::{
-    Error, Numbering, Offset, WhenFull,
+    Checkpoint, Error, Generation, Numbering, Offset, Tag, WhenFull,
     append::{SegmentRow, stored_bytes},
     catalog::{Catalog, Lane, store_lane},
     clock::Reading,
     identity,
     ledger::{self, Dropped},
     places::{self, Guard, PlaceKey, of_lane},
+    places_table::count_after,
     reader, segment,
     timeline::Arrival,
     txn::Txn,
@@ -289,19 +292,7 @@ pub(crate) fn take_back(txn: &mut Txn<'_>, lane: i64) -> Result<u64, Error> {
     if txn.lane(lane).numbering == Numbering::Assigned {
         return Err(Error::Refused("only a partition with shared offsets can be taken back".to_owned()));
     }
-    let cuts = txn.lane(lane).cuts.clone();
-    let pinned = {
-        let places = txn.shared.places();
-        let pinned = of_lane(&places, lane).any(|(_, place)| place.is_pinned());
-        if !pinned {
-            cuts.begin();
-        }
-        pinned
-    };
-    if pinned {
-        return Err(Error::Refused("events of this partition are in flight: fence its delivery first".to_owned()));
-    }
-    txn.cutting(cuts);
+    begin_cut(txn, lane)?;
     let mut taken = 0;
     let mut position = txn.lane(lane).floor_position.clone();
     let start = *txn.lane(lane).segment_ids().start();
@@ -330,4 +321,74 @@ pub(crate) fn take_back(txn: &mut Txn<'_>, lane: i64) -> Result<u64, Error> {
     });
     settle(txn, lane_id)?;
     Ok(taken)
+}
+
+/// Passes over everything up to `to`, which another owner has delivered: what of it is here is confirmed, and where `to` is
+/// further, what comes next stands after it. That what lies below is not here any more is known from then on, as it is of
+/// what was delivered from here.
+pub(crate) fn pass_over(txn: &mut Txn<'_>, lane: i64, to: Offset, position: Option<Vec<u8>>) -> Result<(), Error> {
+    let known = txn.known_lane(lane)?;
+    if known.numbering == Numbering::Assigned {
+        return Err(Error::Refused("only events with shared offsets can be another owner's".to_owned()));
+    }
+    let (is_further, pending) = (to > known.high_water, count_after(txn.db, known, to)?);
+    begin_cut(txn, lane)?;
+    if is_further {
+        let start = *txn.lane(lane).segment_ids().start();
+        while let Some(row) = segment_from(txn, lane, start)? {
+            remove(txn, lane, &row, false)?;
+        }
+        let position: Option<Arc<[u8]>> = position.map(Arc::from);
+        let lane = txn.lane_mut(lane);
+        lane.high_water = to;
+        lane.position.clone_from(&position);
+        lane.floor_position = position;
+    }
+    let generation = txn.catalog.generation;
+    let tag = txn.catalog.tag(txn.lane(lane).numbering, to).unwrap_or(Tag(0));
+    txn.on_commit(move |places| {
+        let all = places.range_mut((lane, i64::MIN)..=(lane, i64::MAX));
+        // One that is further was ahead of the others when the partition was taken back.
+        for (_, place) in all.filter(|(_, place)| place.confirmed < to) {
+            let has_delivered = place.checkpoint.is_some_and(|before| before.generation == generation);
+            // Of no generation where nothing ever was delivered from here.
+            let generation = if has_delivered { generation } else { Generation(0) };
+            place.jump(to, Some(Checkpoint { generation, tag, offset: to }), pending);
+        }
+    });
+    settle(txn, lane)
+}
+
+/// Takes out what no sink has confirmed, and will not get: it is in the ledger, with the reason.
+pub(crate) fn give_up(txn: &mut Txn<'_>, lane: i64, reason: &'static str) -> Result<u64, Error> {
+    let high_water = txn.known_lane(lane)?.high_water;
+    begin_cut(txn, lane)?;
+    let start = *txn.lane(lane).segment_ids().start();
+    let mut given_up = 0;
+    while let Some(row) = segment_from(txn, lane, start)? {
+        given_up += u64::from(row.events);
+        account(txn, lane, &row, reason)?;
+        remove(txn, lane, &row, true)?;
+    }
+    txn.on_commit(move |places| {
+        for (_, place) in places.range_mut((lane, i64::MIN)..=(lane, i64::MAX)) {
+            place.jump(high_water, place.checkpoint, 0);
+        }
+    });
+    settle(txn, lane)?;
+    Ok(given_up)
+}
+
+/// Begins to take unconfirmed events out of a lane that nobody has in flight.
+fn begin_cut(txn: &mut Txn<'_>, lane: i64) -> Result<(), Error> {
+    let cuts = txn.lane(lane).cuts.clone();
+    {
+        let places = txn.shared.places();
+        if of_lane(&places, lane).any(|(_, place)| place.is_pinned()) {
+            return Err(Error::Refused("events of this partition are in flight: fence its delivery first".to_owned()));
+        }
+        cuts.begin();
+    }
+    txn.cutting(cuts);
+    Ok(())
 }

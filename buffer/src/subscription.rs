@@ -151,6 +151,31 @@ impl Subscription {
 
     /// Reads the events after `after`, and pins them. Blocking.
     pub fn read(&self, reader: &mut Reader, after: Offset, limits: ReadLimits) -> Result<Delivery, Error> {
+        let (events, lease) = self.read_and_pin(reader, after, limits)?;
+        let size_bytes = events.iter().map(|(_, event)| event.size_bytes()).sum();
+        if let (Some((first, _)), Some((last, _))) = (events.first(), events.last()) {
+            let count = events.len() as u64;
+            self.place_mut(|place| place.hand(*first, *last, count, size_bytes as u64))?;
+        }
+        Ok(Delivery { events, size_bytes, lease })
+    }
+
+    /// Looks once more at events that were read for delivery, or will be: nothing is noted of it. Blocking.
+    pub fn read_again(
+        &self,
+        reader: &mut Reader,
+        after: Offset,
+        limits: ReadLimits,
+    ) -> Result<Vec<(Offset, Event)>, Error> {
+        self.read_and_pin(reader, after, limits).map(|(events, _)| events)
+    }
+
+    fn read_and_pin(
+        &self,
+        reader: &mut Reader,
+        after: Offset,
+        limits: ReadLimits,
+    ) -> Result<(Vec<(Offset, Event)>, Lease), Error> {
         self.shared.undamaged()?;
         loop {
             let (lane, timeline) = {
@@ -175,13 +200,7 @@ impl Subscription {
             if !undisturbed {
                 continue;
             }
-            let events = self.shared.note_damage(read)?;
-            let size_bytes = events.iter().map(|(_, event)| event.size_bytes()).sum();
-            if let (Some((first, _)), Some((last, _))) = (events.first(), events.last()) {
-                let count = events.len() as u64;
-                self.place_mut(|place| place.hand(*first, *last, count, size_bytes as u64))?;
-            }
-            return Ok(Delivery { events, size_bytes, lease });
+            return Ok((self.shared.note_damage(read)?, lease));
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use rusqlite::Connection;
 
 use crate::{
-    Error,
+    Error, Offset,
     catalog::{Catalog, Cuts, Lane},
     clock::Reading,
     places::Places,
@@ -26,7 +26,8 @@ pub(crate) struct Txn<'a> {
     undo_lanes: BTreeMap<i64, Lane>,
     undo_catalog: Option<Catalog>,
     eras: usize,
-    appended: BTreeMap<i64, u64>,
+    /// By lane: first and last offset, and number of the events of each segment.
+    appended: Vec<(i64, Offset, Offset, u64)>,
     cut: Vec<Arc<Cuts>>,
     effects: Vec<Effect>,
     /// Whether room was made, so that producers who wait should look again.
@@ -51,7 +52,7 @@ impl<'a> Txn<'a> {
             undo_lanes: BTreeMap::new(),
             undo_catalog: None,
             eras,
-            appended: BTreeMap::new(),
+            appended: Vec::new(),
             cut: Vec::new(),
             effects: Vec::new(),
             made_room: false,
@@ -91,8 +92,8 @@ impl<'a> Txn<'a> {
     }
 
     /// Notes that a lane's sinks have more to deliver.
-    pub(crate) fn pending(&mut self, lane: i64, events: u64) {
-        *self.appended.entry(lane).or_default() += events;
+    pub(crate) fn pending(&mut self, lane: i64, (first, last): (Offset, Offset), events: u64) {
+        self.appended.push((lane, first, last, events));
     }
 
     /// A lane from which the transaction takes unconfirmed events out: [`Cuts::begin`] was called.
@@ -136,9 +137,11 @@ impl<'a> Txn<'a> {
         for effect in self.effects {
             effect(&mut places);
         }
-        for (lane, events) in &self.appended {
-            for place in places.range_mut((*lane, i64::MIN)..=(*lane, i64::MAX)) {
-                place.1.pending_events += events;
+        for (lane, first, last, events) in &self.appended {
+            for (_, place) in places.range_mut((*lane, i64::MIN)..=(*lane, i64::MAX)) {
+                // With shared offsets a sink may be further than what is read again.
+                let above = (last.0 - place.confirmed.0.max(first.0 - 1)).max(0);
+                place.pending_events += (*events).min(above.unsigned_abs());
             }
         }
         drop(places);

@@ -16,6 +16,8 @@ enum Operation {
     Deliver { lane: usize, sink: usize, events: usize, refuse_first: bool },
     Reopen,
     TakeBack,
+    PassOver { ahead: i64 },
+    GiveUp,
     Crash,
     Pause,
 }
@@ -28,6 +30,8 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(lane, sink, events, refuse_first)| Operation::Deliver { lane, sink, events, refuse_first }),
         1 => Just(Operation::Reopen),
         1 => Just(Operation::TakeBack),
+        1 => (-30..30_i64).prop_map(|ahead| Operation::PassOver { ahead }),
+        1 => Just(Operation::GiveUp),
         1 => Just(Operation::Crash),
         1 => Just(Operation::Pause),
     ]
@@ -150,6 +154,17 @@ impl World {
         model.confirmed[sink] = Some(*last);
     }
 
+    /// Nobody will get what is left.
+    fn give_up(&mut self) {
+        let partition = self.partition(2);
+        let high_water = partition.high_water();
+        partition.give_up("given up").expect("nothing is in flight");
+        assert_eq!(partition.high_water(), high_water);
+        let model = &mut self.lanes[2];
+        model.events.clear();
+        model.confirmed.iter_mut().for_each(|at| *at = (*at).max(Some(high_water)));
+    }
+
     fn take_back(&mut self) {
         let partition = self.partition(2);
         let high_water = partition.high_water();
@@ -170,6 +185,29 @@ impl World {
         // A faster sink stays ahead: what it has comes again upstream, and is not for it.
         for at in &mut model.confirmed {
             *at = at.map(|at| at.max(delivered));
+        }
+    }
+
+    /// Another owner has delivered everything up to `ahead` of what is here.
+    fn pass_over(&mut self, ahead: i64) {
+        let partition = self.partition(2);
+        let before = partition.high_water();
+        let to = Offset((before.0 + ahead).max(0));
+        partition.pass_over(to, Some(b"passed over".to_vec())).expect("nothing is in flight");
+        let model = &mut self.lanes[2];
+        if to <= before {
+            assert_eq!(partition.high_water(), before);
+            model.confirmed.iter_mut().for_each(|at| *at = (*at).max(Some(to)));
+            return;
+        }
+        assert_eq!(partition.high_water(), to);
+        model.events.clear();
+        model.positions.push(Position { high_water: to, with_events: true, bytes: b"passed over".to_vec() });
+        model.position = Some(b"passed over".to_vec());
+        for (sink, at) in model.confirmed.iter_mut().enumerate() {
+            *at = (*at).max(Some(to));
+            let place = self.buffer.subscription(SINKS[sink], &partition).expect("a place");
+            assert_eq!(place.missing_after(before), Ok(Some((before, to))), "a hole is no end of what is here");
         }
     }
 
@@ -225,6 +263,8 @@ proptest! {
                     world.deliver(lane, sink, events, refuse_first);
                 }
                 Operation::TakeBack => world.take_back(),
+                Operation::PassOver { ahead } => world.pass_over(ahead),
+                Operation::GiveUp => world.give_up(),
                 Operation::Pause => std::thread::sleep(std::time::Duration::from_millis(20)),
                 Operation::Reopen => {
                     world.buffer.close();

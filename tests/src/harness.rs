@@ -12,6 +12,7 @@ mod ledger;
 mod mount;
 mod output;
 mod process;
+mod said;
 mod view;
 mod wait;
 mod wrong_clock;
@@ -26,6 +27,7 @@ pub use ledger::{Ledger, Outcome};
 pub use mount::Mount;
 pub use output::{Output, Record, contains, read_output, scan};
 pub use process::{Memory, memory, processor_time, written_bytes};
+pub use said::{errors, text, well};
 pub use wait::{DEADLINE, comes_true, wait_for, wait_until};
 pub use wrong_clock::{Jump, WrongClock, now_micros};
 

@@ -117,9 +117,9 @@ columns = {{ {columns} }}
         assert!(done.status.success(), "setup: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// Rows that are in the table now.
-    pub fn row_count(&self) -> u64 {
-        self.postgres.psql("select count(*) from readings").parse().expect("a count is a number")
+    /// Readings that are in the table now, each counted once however often it is there.
+    pub fn arrived(&self) -> u64 {
+        self.postgres.psql("select count(distinct id) from readings").parse().expect("a count is a number")
     }
 
     /// The table, in the order in which its rows were inserted.

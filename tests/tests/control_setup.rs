@@ -1,17 +1,13 @@
 //! `forebay setup` and `forebay check --connect` with a real Postgres: whatever they print is run as it is printed, and
 //! must do.
 
-use std::{
-    io::Write,
-    process::{Output, Stdio},
-};
+use std::{io::Write, process::Stdio};
 
 use forebay_tests::{
-    harness::{Gateway, wait_until},
+    harness::{Gateway, errors, text, wait_until, well},
     load::Gauge,
     servers::Postgres,
 };
-use serde_json::Value;
 
 /// Into a table of Postgres, with the control table beside it.
 const TO_POSTGRES: &str = r#"
@@ -62,32 +58,12 @@ fn to_files(gateway: &Gateway, postgres: &Postgres, database: &str) {
     gateway.configure(&TO_FILES.replace("{port}", &postgres.port().to_string()).replace("{database}", database));
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[track_caller]
-fn well(output: Output) -> String {
-    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
-}
-
 /// Gives `sql` to psql as it is.
 fn run_by_dba(postgres: &Postgres, database: &str, sql: &str) {
     let mut psql = postgres.psql_command(&postgres.url_for(Postgres::USER, database));
     let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("psql can be run");
     child.stdin.take().expect("it is piped").write_all(sql.as_bytes()).expect("psql reads");
     assert!(child.wait().expect("psql ends").success(), "{sql}");
-}
-
-/// The findings of `check --connect` that are errors: subject, message, remedy.
-fn errors(gateway: &Gateway) -> Vec<[String; 3]> {
-    let output = gateway.run(&["check", "--connect", "--json"]);
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
-    let findings = report["findings"].as_array().expect("there are findings");
-    let word = |finding: &Value, name: &str| finding[name].as_str().expect("it is text").to_owned();
-    let wrong = findings.iter().filter(|finding| finding["severity"] == "error");
-    wrong.map(|finding| ["subject", "message", "remedy"].map(|name| word(finding, name))).collect()
 }
 
 /// The statement in a remedy.

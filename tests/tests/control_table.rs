@@ -6,7 +6,10 @@ use std::sync::Arc;
 use forebay::{
     client::postgres::{TableName, Url},
     clock::SystemClock,
-    contract::{CheckpointKey, CheckpointMove, Control, ControlError, ControlRow, KeptBy, Target},
+    contract::{
+        Bid, CheckpointKey, CheckpointMove, Claim, Control, ControlError, ControlRow, HubId, KeptBy, Shares, Target,
+        Upstream,
+    },
     control::postgres::Postgres as Table,
 };
 use forebay_buffer::{Checkpoint, Generation, Offset, Tag};
@@ -47,7 +50,7 @@ fn at(offset: i64) -> Checkpoint {
 }
 
 fn moved(partition: &str, from: Option<i64>, to: i64) -> CheckpointMove {
-    CheckpointMove { key: key(partition), from: from.map(at), to: at(to) }
+    CheckpointMove { key: key(partition), from: from.map(at), to: at(to), upstream: None }
 }
 
 #[tokio::test]
@@ -84,6 +87,63 @@ async fn the_python_pipeline_finds_in_a_row_what_it_knows_and_ours_besides() {
     let listed: Vec<_> = listed.into_iter().map(|row| (row.key, row.checkpoint)).collect();
     assert_eq!(listed, [(key("0"), Ok(at(7))), (key("1"), Ok(at(6)))]);
     assert_eq!(table.list("gw-2").await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_row_of_a_hub_says_where_the_python_pipeline_resumes() {
+    let postgres = server();
+    let table = table(&postgres, Postgres::USER);
+    let upstream = Some(Upstream { consumer_group: "$Default".into(), offset: Some("0:4:98".into()) });
+    let first = CheckpointMove { upstream: upstream.clone(), ..moved("0", None, 5) };
+    table.save(&[first]).await.expect("nothing stands there");
+    let metadata: Value =
+        serde_json::from_str(&postgres.psql("SELECT metadata FROM ingestion_status")).expect("it is JSON");
+    let said = ["sequence_number", "offset_string", "consumer_group"].map(|name| metadata[name].clone());
+    assert_eq!(said, [json!(5), json!("0:4:98"), json!("$Default")]);
+    assert_eq!(table.load(&[key("0")]).await.expect("it is there")[0].upstream, upstream);
+    let unknown = Some(Upstream { consumer_group: "$Default".into(), offset: None });
+    let next = CheckpointMove { upstream: unknown.clone(), ..moved("0", Some(5), 6) };
+    table.save(&[next]).await.expect("it is what it was");
+    assert_eq!(table.load(&[key("0")]).await.expect("it is there")[0].upstream, unknown, "no offset is made up");
+}
+
+/// The table of claims as the Python pipeline creates it in Postgres.
+const PYTHONS_CLAIMS: &str = "CREATE TABLE ingestion_status_ownership (fully_qualified_namespace TEXT NOT NULL, \
+                              eventhub_name TEXT NOT NULL, consumer_group TEXT NOT NULL, target_db TEXT NOT NULL, \
+                              target_schema TEXT NOT NULL, target_table TEXT NOT NULL, partition_id TEXT NOT NULL, \
+                              owner_id TEXT NOT NULL, etag TEXT NOT NULL, last_modified_time DOUBLE PRECISION NOT NULL, \
+                              ts_modified TIMESTAMPTZ NOT NULL, PRIMARY KEY (fully_qualified_namespace, eventhub_name, \
+                              consumer_group, target_db, target_schema, target_table, partition_id))";
+
+fn bid(partition: &str, over: Option<&str>, owner: &str, etag: &str) -> Bid {
+    let (partition, over) = (partition.to_owned(), over.map(str::to_owned));
+    Bid { partition, over, owner: owner.to_owned(), etag: etag.to_owned() }
+}
+
+#[tokio::test]
+async fn of_two_who_claim_a_partition_one_gets_it_and_the_table_says_how_old_a_claim_is() {
+    let postgres = server();
+    postgres.psql(PYTHONS_CLAIMS);
+    let (one, other) = (table(&postgres, Postgres::USER), table(&postgres, Postgres::USER));
+    let hub = HubId { namespace: "ns".into(), hub: "eh1".into(), consumer_group: "$Default".into() };
+    let shares = Shares { hub, target: key("0").target };
+    assert_eq!(one.claims(&shares).await, Ok(Vec::new()));
+    let (a, b) = ([bid("0", None, "a", "a0"), bid("1", None, "a", "a1")], [bid("1", None, "b", "b1")]);
+    let (won_by_a, won_by_b) = tokio::join!(one.bid(&shares, &a), other.bid(&shares, &b));
+    let (won_by_a, won_by_b) = (won_by_a.expect("it answers"), won_by_b.expect("it answers"));
+    assert_eq!(won_by_a.len() + won_by_b.len(), 2, "{won_by_a:?} {won_by_b:?}");
+    assert_eq!(other.bid(&shares, &[bid("0", Some("stale"), "b", "b0")]).await, Ok(Vec::new()));
+    assert_eq!(other.bid(&shares, &[bid("0", Some("a0"), "b", "b0")]).await, Ok(vec!["0".to_owned()]));
+    assert_eq!(one.bid(&shares, &[bid("0", Some("a0"), "a", "a2")]).await, Ok(Vec::new()), "it was taken over");
+    postgres.psql("UPDATE ingestion_status_ownership SET last_modified_time = last_modified_time - 3600");
+    assert_eq!(one.bid(&shares, &[bid("0", Some("b0"), "", "b2")]).await, Ok(vec!["0".to_owned()]));
+    let claims = one.claims(&shares).await.expect("it answers");
+    let of = |partition: &str| claims.iter().find(|claim| claim.partition == partition).expect("there is one");
+    let Claim { owner, etag, age, .. } = of("0");
+    assert_eq!((owner.as_str(), etag.as_str()), ("", "b2"));
+    assert!(age.as_secs() < 600 && of("1").age.as_secs() >= 3600, "{claims:?}");
+    let elsewhere = Shares { target: Target { table: "another".into(), ..shares.target.clone() }, ..shares };
+    assert_eq!(one.claims(&elsewhere).await, Ok(Vec::new()));
 }
 
 #[tokio::test]

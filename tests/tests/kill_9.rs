@@ -14,6 +14,7 @@ use std::{
 use forebay_tests::{
     harness::{self, Gateway, Ledger, Output, Record, comes_true, contains, read_output, wait_until},
     load::{LogWriter, Producer, Rotation},
+    plant::Pace,
     random::Random,
 };
 
@@ -66,8 +67,8 @@ fn every_acknowledged_event_is_delivered_exactly_once_and_in_order_through_kill_
         let mut load = Vec::new();
         for lane in 0..4 {
             let (lane, client) = (format!("http{lane}"), gateway.producer());
-            let producer =
-                Producer { lane, path: "/events", client, ledger: &http, random: Random::new(random.bits()) };
+            let random = Random::new(random.bits());
+            let producer = Producer { lane, path: "/events", client, ledger: &http, pace: Pace::UNBOUNDED, random };
             load.push(scope.spawn(|| producer.run(&stop)));
         }
         let rotations = [("counted", Rotation::Count), ("dated", Rotation::Date), ("cut", Rotation::CopyTruncate)];

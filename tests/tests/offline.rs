@@ -61,9 +61,9 @@ fn without_postgres_the_buffer_fills_to_its_quota_memory_stays_flat_and_all_drai
 
     plant.postgres.start_again();
     let back = Instant::now();
-    wait_until("the first row", || plant.row_count() > 0);
+    wait_until("the first row", || plant.arrived() > 0);
     println!("the first row is there {:.3} s after Postgres answers again", back.elapsed().as_secs_f64());
-    wait_until("every row", || plant.row_count() >= messages);
+    wait_until("every row", || plant.arrived() >= messages);
     println!(
         "all {messages} rows are there after {:.1} s; {taken_in} had been in the buffer",
         back.elapsed().as_secs_f64()

@@ -74,7 +74,7 @@ fn run(version: Version, dedupe: bool) {
     let agent = faults.end();
     let bad: u64 = lanes.iter().map(|lane| lane.bad.len() as u64).sum();
     // If it does not, the judgement has more to say.
-    comes_true(|| plant.row_count() >= messages - bad && agent.pending("warehouse") == 0);
+    comes_true(|| plant.arrived() >= messages - bad && agent.pending("warehouse") == 0);
     assert!(agent.terminate().success(), "the agent ends well when asked to");
 
     let rows = plant.rows();

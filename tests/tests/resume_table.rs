@@ -218,17 +218,22 @@ async fn a_shared_offset_is_taken_from_whoever_wrote_it() {
     holds(&database.rows(), (13..=20).chain(26..=30));
 }
 
-/// "... a recreated hub, whose numbers start again, is a question for `on_invalid_offset`"
+/// "... a recreated hub, whose numbers start again, is a question for `on_invalid_offset`": the source asks it, before it takes
+/// anything of that hub in. What is of a hub that is no more stops.
 #[tokio::test]
-async fn a_hub_that_was_created_anew_stops_the_lane() {
+async fn a_hub_that_was_created_anew_begins_anew_and_one_that_is_no_more_stops() {
     let (gateway, database) = (gateway(), Database::default());
     gateway.append_shared("s", 9, 1..=20);
-    let other = Checkpoint { generation: Generation(77), tag: Tag(8), offset: Offset(12) };
-    database.set_checkpoint("s", "0", Some(other));
+    let of = |created| Checkpoint { generation: Generation(77), tag: Tag(created), offset: Offset(12) };
+    database.set_checkpoint("s", "0", Some(of(10)));
     let running = gateway.deliver("d", &["s"], database.sink(3));
-    says(&running.stopped(LANE).await, &["on_invalid_offset"]);
+    says(&running.stopped(LANE).await, &["later creation of the hub"]);
     running.stop().await;
     holds(&database.rows(), []);
+    database.set_checkpoint("s", "0", Some(of(8)));
+    let running = gateway.deliver("d", &["s"], database.sink(3));
+    database.until_rows(20).await;
+    running.stop().await;
 }
 
 /// "no checkpoint at all | nothing | `start = "oldest"` (default) or `"now"` for a sink added later"

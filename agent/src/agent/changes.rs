@@ -29,7 +29,7 @@ impl Changes {
             rebuild: !same_agent(&old.agent, &new.agent) || old.buffer != new.buffer || stream_renamed || sink_renamed,
             observe: old.observe != new.observe,
             limits: !differing(&old.sources, &new.sources, |source| source.limits).is_empty(),
-            sources: differing(&old.sources, &new.sources, |source| source.kind.clone()),
+            sources: changed_sources(old, new),
             sinks: changed_sinks(old, new),
         }
     }
@@ -49,6 +49,19 @@ impl Changes {
     }
 }
 
+/// The names of the sources that are not the same in both, or that are read from where the control table says and find
+/// another there.
+fn changed_sources(old: &Config, new: &Config) -> Vec<String> {
+    let mut changed = differing(&old.sources, &new.sources, |source| source.kind.clone());
+    for name in new.hubs().into_keys() {
+        let finds_another = old.control != new.control || old.targets_of(&name) != new.targets_of(&name);
+        if finds_another && !changed.contains(&name) {
+            changed.push(name);
+        }
+    }
+    changed
+}
+
 /// The names of the sinks that are not the same in both, or whose rows of the control table are kept elsewhere now.
 fn changed_sinks(old: &Config, new: &Config) -> Vec<String> {
     let mut changed = differing(&old.sinks, &new.sinks, SinkConfig::clone);
@@ -57,6 +70,12 @@ fn changed_sinks(old: &Config, new: &Config) -> Vec<String> {
         let moved = new.sinks.iter().filter(|(_, sink)| concerned(sink));
         let moved: Vec<_> = moved.map(|(name, _)| name.clone()).filter(|name| !changed.contains(name)).collect();
         changed.extend(moved);
+    }
+    // A hub's name is part of its checkpoints'.
+    for name in differing(&old.hubs(), &new.hubs(), Clone::clone) {
+        let takes = new.sinks.iter().filter(|(_, sink)| sink.inputs.contains(&name));
+        let takes: Vec<_> = takes.map(|(name, _)| name.clone()).filter(|name| !changed.contains(name)).collect();
+        changed.extend(takes);
     }
     changed
 }
@@ -108,6 +127,26 @@ mod tests {
         let changed = changes(CONFIG, &less);
         assert_eq!((changed.sources, changed.sinks), (vec!["b".to_owned()], vec!["one".to_owned()]));
         assert!(changed.limits && !changed.rebuild, "the share of the other source grows without a restart");
+    }
+
+    #[cfg(feature = "eventhub")]
+    #[test]
+    fn a_hub_is_restarted_with_where_its_sinks_keep_their_place() {
+        let hub = "[sources.b]\ntype = \"eventhub\"\nconnection_string = \"Endpoint=sb://ns.example/;\
+                   SharedAccessKeyName=n;SharedAccessKey=a2V5;EntityPath=eh1\"\n";
+        let of_hub = CONFIG.replace("[sources.b]\ntype = \"host\"\n", hub);
+        let changed = changes(CONFIG, &of_hub);
+        assert_eq!((changed.sources, changed.sinks), (vec!["b".to_owned()], vec!["one".to_owned()]));
+        let config = |text: &str| {
+            let loaded = Config::parse(text.as_bytes(), Path::new("/srv"), &Environment::made_up([]));
+            loaded.expect("the test's config is right").config
+        };
+        let other_sink = of_hub.replace("sinks.one", "sinks.two");
+        let changed = Changes::between(&config(&of_hub), &config(&other_sink));
+        assert_eq!(changed.sources, ["b"]);
+        let other_hub = of_hub.replace("eh1", "eh2");
+        let changed = Changes::between(&config(&of_hub), &config(&other_hub));
+        assert_eq!((changed.sources, changed.sinks), (vec!["b".to_owned()], vec!["one".to_owned()]));
     }
 
     #[test]

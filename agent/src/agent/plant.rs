@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+#[cfg(feature = "eventhub")]
+use forebay_buffer::Numbering;
 use forebay_buffer::{Buffer, Error, clock::Clock};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -19,6 +21,8 @@ use super::{
     systemd::{Systemd, VitalSigns},
     unit::{Unit, stop_all},
 };
+#[cfg(feature = "eventhub")]
+use crate::config::SourceKind;
 use crate::{
     config::Config,
     contract::Control,
@@ -217,6 +221,8 @@ impl Plant {
 
     /// Starts all of the config that does not run. Sinks first: so nothing waits for them.
     fn start_missing(&mut self) {
+        #[cfg(feature = "eventhub")]
+        self.set_fences();
         for (name, config) in &self.config.sinks {
             self.sinks.entry(name.clone()).or_insert_with(|| {
                 let progress = Progress::new(format!("sink {name}"));
@@ -226,6 +232,7 @@ impl Plant {
                     rows: self.config.control.clone(),
                     config: config.clone(),
                     renamed_from: renamed_streams(&self.config),
+                    hubs: self.config.hubs(),
                     control: control::table_of(&self.config, name, self.control.as_ref()),
                     buffer: self.buffer.clone(),
                     clock: Arc::clone(&self.clock),
@@ -240,8 +247,10 @@ impl Plant {
             self.sources.entry(name.clone()).or_insert_with(|| {
                 let progress = Progress::new(format!("source {name}"));
                 let unit = SourceUnit {
-                    #[cfg(feature = "mqtt")]
+                    #[cfg(any(feature = "eventhub", feature = "mqtt"))]
                     agent_id: self.config.agent.id.clone(),
+                    #[cfg(feature = "eventhub")]
+                    checkpoints: control::checkpoints_of(&self.config, name, self.control.as_ref()),
                     name: name.clone(),
                     config: config.clone(),
                     buffer: self.buffer.clone(),
@@ -261,6 +270,24 @@ impl Plant {
         });
     }
 
+    /// What is shared with other agents is nobody's before it is claimed: no sink begins with it. All else is ours.
+    #[cfg(feature = "eventhub")]
+    fn set_fences(&self) {
+        let hubs = self.config.sources.iter().filter_map(|(name, source)| match &source.kind {
+            SourceKind::EventHub(settings) if !self.sources.contains_key(name) => Some((name, settings.is_shared())),
+            _ => None,
+        });
+        for (name, is_shared) in hubs {
+            // A stream that cannot be asked for has nothing that could be delivered.
+            for partition in self.buffer.partitions(name).unwrap_or_default() {
+                match partition.numbering() {
+                    Numbering::Shared { .. } if is_shared => self.fences.shut(name, partition.name()),
+                    _ => self.fences.open(name, partition.name()),
+                }
+            }
+        }
+    }
+
     /// What runs, for those who look at it.
     fn parts(&self) -> Parts {
         let sources = self.config.sources.iter().filter_map(|(name, config)| {
@@ -272,7 +299,8 @@ impl Plant {
             let progress = Arc::clone(&self.sinks.get(name)?.progress);
             Some(SinkView { name: name.clone(), kind: sink_unit::kind(&config.kind), progress })
         });
-        Parts { sources: sources.collect(), sinks: sinks.collect() }
+        let remarks = control::remarks(&self.config.control);
+        Parts { sources: sources.collect(), sinks: sinks.collect(), remarks }
     }
 
     fn vital_signs(&self) -> VitalSigns {

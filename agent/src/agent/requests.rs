@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::{Config, SinkConfig},
+    contract::POSSIBLY_DELIVERED,
     observe::status::Report,
 };
 
@@ -70,7 +71,7 @@ pub fn perform(buffer: &Buffer, config: &Config, request: Request) -> Result<Ans
     let message = match request {
         Request::Status => unreachable!("the plant answers this itself"),
         Request::RetryDeadLetters { ids, force } => {
-            if !force && let Some(refusal) = could_overwrite(buffer, config, &ids)? {
+            if !force && let Some(refusal) = does_harm(buffer, config, &ids)? {
                 return Ok(refusal);
             }
             format!("{} of {} dead letters are on their way again", buffer.retry_dead_letters(&ids)?, ids.len())
@@ -95,39 +96,48 @@ pub fn perform(buffer: &Buffer, config: &Config, request: Request) -> Result<Ans
     Ok(Answer::Done { message })
 }
 
-/// Why these dead letters are not sent again just so: a sink would take them that replaces rows, and what has come since
-/// may be newer.
-fn could_overwrite(buffer: &Buffer, config: &Config, ids: &[i64]) -> Result<Option<Answer>, Error> {
-    let sinks: Vec<_> = config.sinks.iter().filter(|(_, sink)| sink.kind.overwrites()).collect();
-    if sinks.is_empty() {
-        return Ok(None);
-    }
+/// Why these dead letters are not sent again just so. Some may be at their destination already; and a sink that replaces
+/// rows would put what is old in the place of what has come since.
+fn does_harm(buffer: &Buffer, config: &Config, ids: &[i64]) -> Result<Option<Answer>, Error> {
     let mut inspector = buffer.inspector()?;
-    let (mut letters, mut takers) = (Vec::new(), BTreeSet::new());
+    let (mut delivered, mut overwriting, mut takers) = (Vec::new(), Vec::new(), BTreeSet::new());
     for id in ids {
         let filter = DeadLetterFilter { after_id: id.saturating_sub(1), limit: 1, ..DeadLetterFilter::default() };
         let Some(letter) = inspector.dead_letters(&filter)?.pop().filter(|letter| letter.id == *id) else { continue };
+        if letter.code == POSSIBLY_DELIVERED {
+            delivered.push(*id);
+        }
         // What was refused at intake goes to every sink of its stream.
         let takes = |name: &str, sink: &SinkConfig| match &letter.sink {
             Some(refuser) => refuser == name,
             None => sink.inputs.contains(&letter.stream),
         };
-        let taken_by: Vec<_> = sinks.iter().filter(|(name, sink)| takes(name, sink)).collect();
+        let replaces = |(name, sink): &(&String, &SinkConfig)| sink.kind.overwrites() && takes(name, sink);
+        let taken_by: Vec<_> = config.sinks.iter().filter(replaces).map(|(name, _)| name.as_str()).collect();
         if !taken_by.is_empty() {
-            letters.push(id.to_string());
-            takers.extend(taken_by.iter().map(|(name, _)| name.as_str()));
+            overwriting.push(*id);
+            takers.extend(taken_by);
         }
     }
-    if letters.is_empty() {
+    let mut problems = Vec::new();
+    if !delivered.is_empty() {
+        problems.push(format!("{} may have been delivered already, and would be there twice", listed(&delivered)));
+    }
+    if !overwriting.is_empty() {
+        let sinks = takers.into_iter().collect::<Vec<_>>().join(", ");
+        problems.push(format!("{} could overwrite newer rows, for {sinks} replaces rows", listed(&overwriting)));
+    }
+    if problems.is_empty() {
         return Ok(None);
     }
-    let (sinks, count) = (takers.into_iter().collect::<Vec<_>>().join(", "), letters.len());
-    let more = if count > SHOWN { ", ..." } else { "" };
-    letters.truncate(SHOWN);
-    let message = format!(
-        "{count} of them ({}{more}) could overwrite newer rows, for {sinks} replaces rows: nothing was sent again; say \
-         --force if that is meant, or leave them out",
-        letters.join(", "),
-    );
+    let message =
+        format!("{}: nothing was sent again; say --force if that is meant, or leave them out", problems.join("; "));
     Ok(Some(Answer::failed(2, message)))
+}
+
+/// `2 of them (3, 7)`.
+fn listed(ids: &[i64]) -> String {
+    let shown: Vec<_> = ids.iter().take(SHOWN).map(i64::to_string).collect();
+    let more = if ids.len() > SHOWN { ", ..." } else { "" };
+    format!("{} of them ({}{more})", ids.len(), shown.join(", "))
 }

@@ -5,11 +5,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use forebay_buffer::{Buffer, Error, clock::Clock};
 use tokio::sync::mpsc;
 
+#[cfg(feature = "eventhub")]
+use crate::sink::eventhub::EventHub;
 #[cfg(feature = "postgres")]
 use crate::sink::postgres::Postgres;
+#[cfg(feature = "snowpipe")]
+use crate::sink::snowpipe::Snowpipe;
 use crate::{
     config::{ControlConfig, SinkConfig, SinkKind},
-    contract::{Shutdown, Sink, SinkError},
+    contract::{HubId, Shutdown, Sink, SinkError},
     delivery::{ControlTable, Delivery},
     fence::Fences,
     progress::{Condition, Progress},
@@ -28,6 +32,8 @@ pub(super) struct SinkUnit {
     pub(super) config: SinkConfig,
     /// What each renamed stream was called before.
     pub(super) renamed_from: BTreeMap<String, String>,
+    /// The hubs that streams come from.
+    pub(super) hubs: BTreeMap<String, Arc<HubId>>,
     /// The control table, where delivery is to write this sink's rows of it.
     pub(super) control: Option<ControlTable>,
     pub(super) buffer: Buffer,
@@ -49,6 +55,7 @@ impl SinkUnit {
             buffer: self.buffer,
             streams: self.config.inputs,
             renamed_from: self.renamed_from,
+            hubs: self.hubs,
             control: self.control,
             max_bytes_per_second: self.config.max_bytes_per_second,
             progress: self.progress,
@@ -103,11 +110,15 @@ pub(crate) fn build(
 ) -> Result<Arc<dyn Sink>, SinkError> {
     let (clock, progress) = (Arc::clone(clock), Arc::clone(progress));
     Ok(match kind.clone() {
+        #[cfg(feature = "eventhub")]
+        SinkKind::EventHub(settings) => Arc::new(EventHub::new(*settings, agent_id, clock, progress)?),
         SinkKind::File(settings) => Arc::new(File::new(settings, clock, progress)?),
         #[cfg(feature = "postgres")]
         SinkKind::Postgres(settings) => {
             Arc::new(Postgres::new(*settings, agent_id, rows.table.clone(), clock, progress))
         }
+        #[cfg(feature = "snowpipe")]
+        SinkKind::Snowpipe(settings) => Arc::new(Snowpipe::new(*settings, agent_id, clock, progress)?),
         SinkKind::Stdout(settings) => Arc::new(Stdout::new(settings, clock, progress)),
     })
 }
@@ -115,9 +126,13 @@ pub(crate) fn build(
 /// The name of a sink's type, as in the config.
 pub(super) fn kind(kind: &SinkKind) -> &'static str {
     match kind {
+        #[cfg(feature = "eventhub")]
+        SinkKind::EventHub(_) => "eventhub",
         SinkKind::File(_) => "file",
         #[cfg(feature = "postgres")]
         SinkKind::Postgres(_) => "postgres",
+        #[cfg(feature = "snowpipe")]
+        SinkKind::Snowpipe(_) => "snowpipe",
         SinkKind::Stdout(_) => "stdout",
     }
 }
@@ -126,9 +141,13 @@ pub(super) fn kind(kind: &SinkKind) -> &'static str {
 /// the agent died must not be dropped before the destination has been asked.
 pub(super) fn window_bytes(kind: &SinkKind) -> u64 {
     match kind {
+        #[cfg(feature = "eventhub")]
+        SinkKind::EventHub(settings) => settings.window_bytes(),
         SinkKind::File(settings) => settings.batch.max_bytes as u64,
         #[cfg(feature = "postgres")]
         SinkKind::Postgres(settings) => settings.batch.max_bytes as u64,
+        #[cfg(feature = "snowpipe")]
+        SinkKind::Snowpipe(settings) => settings.window_bytes(),
         SinkKind::Stdout(settings) => settings.batch.max_bytes as u64,
     }
 }

@@ -15,6 +15,8 @@ use crate::{
     source::{host::Host, http::Http, stdin::Stdin, tail::Tail},
 };
 
+#[cfg(feature = "eventhub")]
+use crate::source::eventhub::{Checkpoints, EventHub};
 #[cfg(feature = "mqtt")]
 use crate::source::mqtt::Mqtt;
 
@@ -26,8 +28,11 @@ const RAN_WELL: Duration = Duration::from_secs(60);
 
 /// What a source's unit is made of.
 pub(super) struct SourceUnit {
-    #[cfg(feature = "mqtt")]
+    #[cfg(any(feature = "eventhub", feature = "mqtt"))]
     pub(super) agent_id: String,
+    /// How far its sinks have come, for a source that others read too.
+    #[cfg(feature = "eventhub")]
+    pub(super) checkpoints: Checkpoints,
     pub(super) name: String,
     pub(super) config: SourceConfig,
     pub(super) buffer: Buffer,
@@ -139,6 +144,11 @@ impl SourceUnit {
             SourceKind::Mqtt(settings) => {
                 Box::new(Mqtt::new(*settings, self.agent_id.clone(), self.name.clone(), clock, progress))
             }
+            #[cfg(feature = "eventhub")]
+            SourceKind::EventHub(settings) => {
+                let checkpoints = self.checkpoints.clone();
+                Box::new(EventHub::new(*settings, self.agent_id.clone(), checkpoints, clock, progress))
+            }
             SourceKind::Host(settings) => Box::new(Host::new(settings, clock, progress)),
         }
     }
@@ -152,6 +162,8 @@ pub(super) fn kind(kind: &SourceKind) -> (&'static str, Option<PathBuf>) {
         SourceKind::Http(settings) => ("http", settings.tls.as_ref().map(|tls| tls.certificate_file.clone())),
         #[cfg(feature = "mqtt")]
         SourceKind::Mqtt(settings) => ("mqtt", settings.tls.certificate_file.clone()),
+        #[cfg(feature = "eventhub")]
+        SourceKind::EventHub(settings) => ("eventhub", settings.connection.tls.certificate_file.clone()),
         SourceKind::Host(_) => ("host", None),
     }
 }

@@ -9,6 +9,7 @@ mod checkpoints;
 mod connection;
 mod error;
 mod identifier;
+mod ownership;
 mod settings;
 mod socket;
 mod url;
@@ -16,11 +17,12 @@ mod url;
 pub use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 pub use self::{
-    checkpoints::{KEY as CHECKPOINT_KEY, StatusTable, Stored},
+    checkpoints::StatusTable,
     connection::{Connection, Encryption, Server, connect},
     error::{Class, Error, ServerError},
     identifier::{Identifier, TableName, quote_literal},
-    settings::{Settings, SslMode},
+    ownership::OwnershipTable,
+    settings::{Password, Settings, SslMode},
     url::Url,
 };
 

@@ -175,7 +175,7 @@ pub(super) struct DeadLetterRetry {
     /// with --all: only those of this stream
     #[argh(option, arg_name = "name")]
     pub(super) stream: Option<String>,
-    /// also into tables where they may overwrite newer rows (mode = "upsert")
+    /// also what may overwrite newer rows (mode = "upsert"), or may be there already
     #[argh(switch)]
     pub(super) force: bool,
 }

@@ -50,7 +50,8 @@ pub(super) fn write_stream(
 
 /// Appends the line of one event.
 fn write(out: &mut Vec<u8>, stream: &str, partition: &str, numbering: Numbering, offset: Offset, event: &Event) {
-    let id = PartitionId { stream: stream.to_owned(), renamed_from: None, name: partition.to_owned(), numbering };
+    let id =
+        PartitionId { stream: stream.to_owned(), renamed_from: None, name: partition.to_owned(), numbering, hub: None };
     write_line(out, Format::Envelope, &id, offset, event);
 }
 

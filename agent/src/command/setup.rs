@@ -5,15 +5,16 @@
 mod copy;
 #[cfg(feature = "postgres")]
 mod create;
+#[cfg(feature = "snowpipe")]
+mod snowflake;
 #[cfg(feature = "postgres")]
 mod tables;
 
-#[cfg(feature = "postgres")]
-use super::run::in_runtime;
 use super::{
     arguments,
     failure::{Failure, Outcome},
     output,
+    run::in_runtime,
     setting::Setting,
 };
 use crate::config::Config;
@@ -25,7 +26,7 @@ pub(super) fn run(setting: &Setting, options: &arguments::Setup) -> Outcome {
         if options.copy_from.is_some() {
             return Err(Failure::usage("say either --print-sql, which changes nothing, or --copy-from"));
         }
-        return Ok(output::print(&sql(&config))?);
+        return Ok(output::print(&sql(setting, &config))?);
     }
     make(setting, &config, options)
 }
@@ -43,35 +44,45 @@ fn make(setting: &Setting, config: &Config, options: &arguments::Setup) -> Outco
     })
 }
 
-#[cfg(feature = "postgres")]
-fn sql(config: &Config) -> String {
-    tables::sql(&tables::of(config))
-}
-
-#[cfg(feature = "postgres")]
-async fn create(setting: &Setting, config: &Config) -> Outcome {
-    let places = tables::of(config);
-    if places.is_empty() {
-        return Ok(output::print(NOTHING)?);
-    }
-    for place in &places {
-        create::create(setting, place).await?;
-    }
-    Ok(())
-}
-
 /// What is said where there is nothing to do.
 const NOTHING: &str = "nothing to set up: this config has neither a control table nor a sink in a database\n";
 
-#[cfg(not(feature = "postgres"))]
-fn sql(_: &Config) -> String {
-    format!("-- {NOTHING}")
+#[cfg_attr(not(feature = "snowpipe"), expect(unused_variables, reason = "only Snowflake's has a key to show"))]
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "snowpipe")),
+    expect(unused_mut, reason = "nothing in this build has tables")
+)]
+fn sql(setting: &Setting, config: &Config) -> String {
+    let mut sql = String::new();
+    #[cfg(feature = "postgres")]
+    sql.push_str(&tables::sql(&tables::of(config)));
+    #[cfg(feature = "snowpipe")]
+    sql.push_str(&snowflake::sql(setting, config));
+    if sql.is_empty() { format!("-- {NOTHING}") } else { sql }
+}
+
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "snowpipe")),
+    expect(unused_variables, unused_mut, reason = "nothing in this build has tables")
+)]
+async fn create(setting: &Setting, config: &Config) -> Outcome {
+    let mut is_needed = false;
+    #[cfg(feature = "postgres")]
+    for place in &tables::of(config) {
+        create::create(setting, place).await?;
+        is_needed = true;
+    }
+    #[cfg(feature = "snowpipe")]
+    {
+        is_needed |= snowflake::create(setting, config).await?;
+    }
+    if is_needed { Ok(()) } else { Ok(output::print(NOTHING)?) }
 }
 
 #[cfg(not(feature = "postgres"))]
-fn make(_: &Setting, _: &Config, options: &arguments::Setup) -> Outcome {
+fn make(setting: &Setting, config: &Config, options: &arguments::Setup) -> Outcome {
     match options.copy_from {
-        Some(_) => Err(Failure::usage("this build of forebay lacks postgres, and with it the control table")),
-        None => Ok(output::print(NOTHING)?),
+        Some(_) => Err(Failure::usage("this build of forebay lacks postgres, and with it --copy-from")),
+        None => in_runtime(create(setting, config)),
     }
 }

@@ -4,10 +4,14 @@ use forebay_buffer::SCHEMA_VERSION;
 
 /// The parts that may be left out of a build, and are in this one.
 const FEATURES: &[&str] = &[
+    #[cfg(feature = "eventhub")]
+    "eventhub",
     #[cfg(feature = "mqtt")]
     "mqtt",
     #[cfg(feature = "postgres")]
     "postgres",
+    #[cfg(feature = "snowpipe")]
+    "snowpipe",
 ];
 
 /// Its version, the schema of the buffers that it writes (one with a higher number is refused), its parts and its target.

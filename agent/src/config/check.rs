@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
+#[cfg(feature = "eventhub")]
+use super::ControlBackend;
 use super::{
     AgentSettings, BufferSettings, ControlConfig, SinkConfig, SinkKind, SourceKind,
     buffer::{Quota, equal_share},
@@ -13,6 +15,8 @@ use super::{
     sources::Source,
     units::show_size,
 };
+#[cfg(feature = "eventhub")]
+use crate::contract::HubId;
 use crate::contract::Target;
 
 /// The most that the sources of lines put into one batch, besides its last line.
@@ -42,6 +46,8 @@ pub(super) fn check(parts: &Parts<'_>, reader: &mut Reader<'_>) {
     #[cfg(feature = "mqtt")]
     checker.renamed_sessions();
     checker.checkpoint_keys();
+    #[cfg(feature = "eventhub")]
+    checker.hubs();
     checker.quotas();
 }
 
@@ -215,6 +221,67 @@ impl<'p> Checker<'_, 'p, '_> {
             );
             let help = "let one of them take all of these inputs, or give one another table";
             self.error(&["sinks", name], problem, help);
+        }
+    }
+
+    /// What is shared out with other agents needs a table for it, and one sink; and no two sources may read the same.
+    #[cfg(feature = "eventhub")]
+    fn hubs(&mut self) {
+        let hubs = self.parts.sources.iter().filter_map(|(name, source)| match &source.kind {
+            SourceKind::EventHub(settings) => Some((name.as_str(), &**settings)),
+            _ => None,
+        });
+        let hubs: Vec<_> = hubs.collect();
+        for (at, (name, settings)) in hubs.iter().enumerate() {
+            let takes = |name: &str| -> Vec<Target> {
+                let takes = |sink: &&SinkConfig| sink.inputs.iter().any(|input| input == name);
+                let sinks = self.parts.sinks.iter().filter(|(_, sink)| takes(sink));
+                sinks.map(|(name, sink)| sink.kind.target(name)).collect()
+            };
+            let targets = takes(name);
+            let is_same_hub =
+                |other: &HubId| (&other.namespace, &other.hub) == (&settings.hub.namespace, &settings.hub.hub);
+            let earlier = || hubs[..at].iter().filter(|(_, other)| is_same_hub(&other.hub));
+            let same_group = earlier().find(|(_, other)| other.hub == settings.hub);
+            let same_target = earlier().find(|(other, _)| takes(other).iter().any(|target| targets.contains(target)));
+            if let Some((other, _)) = same_group {
+                let problem = format!("reads what sources.{other} ({}) does", self.shown(&["sources", other]));
+                let help = "let one of them feed both sinks, or give one another consumer_group";
+                self.error(&["sources", name], problem, help);
+            } else if let Some((other, _)) = same_target {
+                let problem =
+                    format!("has the checkpoints of sources.{other}: both take the same hub to the same place");
+                self.error(&["sources", name], problem, "remove one of the two");
+            }
+            if !settings.is_shared() {
+                continue;
+            }
+            let path = ["sources", name, "partitions"];
+            if targets.len() > 1 {
+                let problem = "is \"balanced\", and several sinks take its events: who takes a partition over could not go on \
+                               for all of them";
+                self.error(&path, problem, "give each sink a source with a consumer group of its own");
+            }
+            let is_local = |sink: &&SinkConfig| matches!(sink.kind, SinkKind::File(_) | SinkKind::Stdout(_));
+            let takes = |sink: &&SinkConfig| sink.inputs.iter().any(|input| input == name);
+            if self.parts.sinks.values().filter(takes).any(|sink| is_local(&sink)) {
+                let problem = "is \"balanced\", and its events go into a sink that is on this machine only: who takes a \
+                               partition over could not go on there";
+                self.error(&path, problem, "let it read \"all\", or give it a sink that all agents reach");
+            }
+            if self.parts.control.is_some_and(|control| control.backend == ControlBackend::Nothing) {
+                let problem = "is \"balanced\", and there is no control table to share partitions out in";
+                self.error(&path, problem, "add [control] with the server that it is on");
+            }
+            #[cfg(feature = "snowpipe")]
+            if let Some(ControlBackend::Snowflake(control)) = self.parts.control.map(|control| &control.backend)
+                && !control.is_durable
+                && hubs[..at].iter().any(|(_, other)| other.is_shared())
+            {
+                let problem = "is \"balanced\" beside another that is, and ownership_mode is \"local_single_consumer_smoke\", which \
+                               is for a single consumer";
+                self.error(&path, problem, "use ownership_mode = \"durable\", or let only one source share its hub");
+            }
         }
     }
 

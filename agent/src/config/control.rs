@@ -4,6 +4,8 @@
 
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "snowpipe")]
+mod snowflake;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,13 +20,16 @@ use super::{
 };
 #[cfg(feature = "postgres")]
 use crate::client::postgres::{Settings, TableName};
+#[cfg(feature = "snowpipe")]
+use crate::control::{local::SMOKE, snowflake::Place};
 
 /// `[control]`, ready to use.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ControlConfig {
     /// What keeps it.
     pub backend: ControlBackend,
-    /// The control table. A Postgres sink whose database is another keeps its rows there, in a table of the same name.
+    /// The control table in Postgres. A Postgres sink whose database is another, or where the control table is elsewhere,
+    /// keeps its rows in a table of the same name.
     #[cfg(feature = "postgres")]
     pub table: TableName,
     /// It is written at most once in this time, where its rows are not moved together with the data.
@@ -39,6 +44,21 @@ pub enum ControlBackend {
     /// This database.
     #[cfg(feature = "postgres")]
     Postgres(Box<Settings>),
+    /// This account of Snowflake.
+    #[cfg(feature = "snowpipe")]
+    Snowflake(Box<InSnowflake>),
+}
+
+/// The control table in Snowflake.
+#[cfg(feature = "snowpipe")]
+#[derive(Debug, Clone, PartialEq)]
+pub struct InSnowflake {
+    /// Where it is.
+    pub place: Place,
+    /// Whether `setup` makes it a hybrid table.
+    pub is_hybrid: bool,
+    /// Whether claims are kept there, and not in memory.
+    pub is_durable: bool,
 }
 
 /// Who moves a sink's rows of the control table.
@@ -70,6 +90,8 @@ impl ControlConfig {
     pub fn keeper(&self, sink: &SinkKind) -> RowKeeper {
         match &self.backend {
             ControlBackend::Nothing => RowKeeper::Nobody,
+            #[cfg(feature = "snowpipe")]
+            ControlBackend::Snowflake(_) => RowKeeper::Delivery,
             #[cfg(feature = "postgres")]
             ControlBackend::Postgres(control) => match postgres::connection_of(sink) {
                 Some(own) if postgres::is_same_database(control, own) => RowKeeper::Sink,
@@ -111,7 +133,8 @@ pub(super) static CONTROL: Schema = Schema {
     name: "control",
     variant: "",
     doc: "The control table: how far each sink has come in each stream, for operators and for whoever takes over. \
-          If nothing is said of it, it is in the database of the first Postgres sink by name, if there is one.",
+          If nothing is said of it, it is in the account of the first Snowflake sink by name where a warehouse is named, else \
+          in the database of the first Postgres sink, if there is one.",
     keys: &[
         &BACKEND,
         #[cfg(feature = "postgres")]
@@ -120,6 +143,17 @@ pub(super) static CONTROL: Schema = Schema {
         &postgres::SCHEMA,
         #[cfg(feature = "postgres")]
         &postgres::TABLE,
+        // Keys of the same name, of which one is enough in the list.
+        #[cfg(all(feature = "snowpipe", not(feature = "postgres")))]
+        &snowflake::DATABASE,
+        #[cfg(all(feature = "snowpipe", not(feature = "postgres")))]
+        &snowflake::SCHEMA,
+        #[cfg(all(feature = "snowpipe", not(feature = "postgres")))]
+        &snowflake::TABLE,
+        #[cfg(feature = "snowpipe")]
+        &snowflake::WAREHOUSE,
+        #[cfg(feature = "snowpipe")]
+        &snowflake::HYBRID_TABLE,
         &INTERVAL,
         #[cfg(feature = "postgres")]
         &postgres::HOST,
@@ -143,7 +177,12 @@ pub(super) static CONTROL: Schema = Schema {
         &postgres::AUTH_MODE,
         &OWNERSHIP_MODE,
     ],
-    tables: &[],
+    tables: &[
+        #[cfg(feature = "postgres")]
+        &super::azure::AZURE,
+        #[cfg(feature = "snowpipe")]
+        &snowflake::LOGIN,
+    ],
 };
 
 static BACKEND: Key<Choice<Backend>> = Key::optional(
@@ -152,8 +191,9 @@ static BACKEND: Key<Choice<Backend>> = Key::optional(
         what: "backend of the control table",
         of: &[("postgres", Backend::Postgres), ("snowflake", Backend::Snowflake), ("none", Backend::Nothing)],
     },
-    "\"postgres\" where host is given or where there is a Postgres sink, else \"none\"",
-    "What keeps the control table. \"snowflake\" comes with the Snowflake sink, which this version does not have.",
+    "\"postgres\" where host is given; else \"snowflake\" where warehouse is given and there is a Snowflake sink; else \
+     \"postgres\" where there is a Postgres sink; else \"none\"",
+    "What keeps the control table.",
 )
 .variable("CONTROL_TABLE_BACKEND");
 
@@ -174,7 +214,8 @@ static OWNERSHIP_MODE: Key<Choice<OwnershipMode>> = Key::with_default(
         ],
     },
     r#""durable""#,
-    "How it is settled who owns a partition. \"local_single_consumer_smoke\" is of the Snowflake backend only.",
+    "How it is settled who owns a partition. \"local_single_consumer_smoke\" is of the Snowflake backend only, and for trying \
+     out: claims are kept in memory, and no other agent knows of them.",
 )
 .variable("CONTROL_OWNERSHIP_MODE");
 
@@ -184,53 +225,91 @@ pub(super) fn read(
     sinks: &BTreeMap<String, SinkConfig>,
     all_sinks: bool,
 ) -> Result<ControlConfig, Reported> {
-    let backend = section.given(&BACKEND);
-    let interval = section.value(&INTERVAL);
-    let ownership = ownership(&mut section);
-    #[cfg(feature = "postgres")]
-    let place = postgres::read(&mut section);
-    let backend = match backend? {
-        Some(Backend::Snowflake) => {
-            let problem = "is \"snowflake\", which comes with the Snowflake sink; this version does not have it";
-            return Err(section.error(BACKEND.name, problem, "use \"postgres\", or \"none\""));
+    let (backend, interval) = (section.given(&BACKEND), section.value(&INTERVAL));
+    let mode = section.value(&OWNERSHIP_MODE);
+    let backend = backend.and_then(|backend| match backend {
+        Some(backend) => has(backend, &mut section),
+        None => Ok(default_backend(&section, sinks)),
+    });
+    let mode = mode.and_then(|mode| match (&backend, mode) {
+        (Ok(Backend::Nothing | Backend::Postgres), OwnershipMode::LocalSingleConsumerSmoke) => {
+            let problem = "is \"local_single_consumer_smoke\", which belongs to the Snowflake backend";
+            Err(section.error(OWNERSHIP_MODE.name, problem, "use \"durable\", or take it out"))
         }
-        #[cfg(not(feature = "postgres"))]
-        Some(Backend::Postgres) => {
-            let problem = "is \"postgres\", which this build of forebay lacks";
-            return Err(section.error(BACKEND.name, problem, "use a build with the feature postgres, or \"none\""));
+        _ => Ok(mode),
+    });
+    #[cfg(feature = "snowpipe")]
+    if let Ok(Backend::Snowflake) = backend {
+        let place = snowflake::read(&mut section, sinks, all_sinks)?;
+        let is_durable = mode? == OwnershipMode::Durable;
+        if !is_durable {
+            section.warning(OWNERSHIP_MODE.name, SMOKE, "use \"durable\" with a hybrid table once it works");
         }
-        backend => backend,
-    };
-    ownership?;
+        return Ok(ControlConfig {
+            backend: place.map_or(ControlBackend::Nothing, |(place, is_hybrid)| {
+                ControlBackend::Snowflake(Box::new(InSnowflake { place, is_hybrid, is_durable }))
+            }),
+            #[cfg(feature = "postgres")]
+            table: TableName::parse(postgres::TABLE_NAME).expect("it is a name"),
+            interval: interval?,
+        });
+    }
+    #[cfg(feature = "snowpipe")]
+    let unused = snowflake::check(&mut section);
+    #[cfg(not(feature = "snowpipe"))]
+    let unused: Result<(), Reported> = Ok(());
     #[cfg(feature = "postgres")]
     {
-        let place = place?;
-        let sink = sinks.values().find_map(|sink| postgres::connection_of(&sink.kind));
-        let (table, wanted) = (place.table.clone(), backend == Some(Backend::Postgres) || place.has_host());
-        let backend = match (backend, sink) {
-            (Some(Backend::Nothing), _) => ControlBackend::Nothing,
-            // A sink that could not be read has been reported, and may be the one.
-            (_, None) if !place.has_host() && !all_sinks => ControlBackend::Nothing,
-            (_, sink) if wanted || sink.is_some() => {
-                ControlBackend::Postgres(Box::new(place.settings(&mut section, sink)?))
+        let place = postgres::read(&mut section);
+        let (backend, place) = (backend?, place?);
+        mode?;
+        unused?;
+        let (table, sink) = (place.table.clone(), sinks.values().find_map(|sink| postgres::connection_of(&sink.kind)));
+        let backend = match backend {
+            Backend::Postgres if sink.is_none() && !place.has_host() && !all_sinks => {
+                // A sink that could not be read has been reported, and may be the one.
+                ControlBackend::Nothing
             }
-            _ => ControlBackend::Nothing,
+            Backend::Postgres => ControlBackend::Postgres(Box::new(place.settings(&mut section, sink)?)),
+            Backend::Nothing | Backend::Snowflake => ControlBackend::Nothing,
         };
         Ok(ControlConfig { backend, table, interval: interval? })
     }
     #[cfg(not(feature = "postgres"))]
     {
-        let _ = (backend, sinks, all_sinks);
+        let _ = (backend?, mode?, unused?, all_sinks);
         Ok(ControlConfig { backend: ControlBackend::Nothing, interval: interval? })
     }
 }
 
-fn ownership(section: &mut Section<'_, '_, '_>) -> Result<(), Reported> {
-    match section.value(&OWNERSHIP_MODE)? {
-        OwnershipMode::Durable => Ok(()),
-        OwnershipMode::LocalSingleConsumerSmoke => {
-            let problem = "is \"local_single_consumer_smoke\", which belongs to the Snowflake backend";
-            Err(section.error(OWNERSHIP_MODE.name, problem, "use \"durable\", or take it out"))
-        }
+/// Where nothing is said of it. A host is one of Postgres; a warehouse, which costs money, is what Snowflake needs for it.
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "snowpipe")),
+    expect(unused_variables, reason = "nothing in this build has a control table")
+)]
+fn default_backend(section: &Section<'_, '_, '_>, sinks: &BTreeMap<String, SinkConfig>) -> Backend {
+    #[cfg(feature = "postgres")]
+    if section.has(postgres::HOST.name) {
+        return Backend::Postgres;
     }
+    #[cfg(feature = "snowpipe")]
+    if section.has(snowflake::WAREHOUSE.name) && sinks.values().any(|sink| snowflake::login_of(&sink.kind).is_some()) {
+        return Backend::Snowflake;
+    }
+    #[cfg(feature = "postgres")]
+    if sinks.values().any(|sink| postgres::connection_of(&sink.kind).is_some()) {
+        return Backend::Postgres;
+    }
+    Backend::Nothing
+}
+
+/// The backend, if this build has it.
+fn has(backend: Backend, section: &mut Section<'_, '_, '_>) -> Result<Backend, Reported> {
+    let feature = match backend {
+        Backend::Postgres if cfg!(not(feature = "postgres")) => "postgres",
+        Backend::Snowflake if cfg!(not(feature = "snowpipe")) => "snowpipe",
+        _ => return Ok(backend),
+    };
+    let problem = "is one that this build of forebay lacks";
+    Err(section.error(BACKEND.name, problem, format!("use a build with the feature {feature}, or \"none\"")))
 }

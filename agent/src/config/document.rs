@@ -32,7 +32,13 @@ pub(super) enum Value {
     Text(String),
     Integer(String),
     Float,
-    Boolean,
+    Boolean(
+        #[cfg_attr(
+            not(any(feature = "eventhub", feature = "snowpipe")),
+            expect(dead_code, reason = "no key of this build is a switch")
+        )]
+        bool,
+    ),
     Time,
     List(Vec<Node>),
     Table(Table),
@@ -45,7 +51,7 @@ impl Value {
             Self::Text(_) => "a string",
             Self::Integer(_) => "a number",
             Self::Float => "a number with a fraction",
-            Self::Boolean => "a boolean (true or false)",
+            Self::Boolean(_) => "a boolean (true or false)",
             Self::Time => "a date or time",
             Self::List(_) => "a list",
             Self::Table(_) => "a table",
@@ -194,7 +200,7 @@ fn node(file: usize, parsed: &Spanned<DeValue<'_>>) -> Node {
         DeValue::String(text) => Value::Text(text.to_string()),
         DeValue::Integer(number) => Value::Integer(number.to_string()),
         DeValue::Float(_) => Value::Float,
-        DeValue::Boolean(_) => Value::Boolean,
+        DeValue::Boolean(value) => Value::Boolean(*value),
         DeValue::Datetime(_) => Value::Time,
         DeValue::Array(list) => Value::List(list.iter().map(|item| node(file, item)).collect()),
         DeValue::Table(inner) => Value::Table(table(file, inner)),

@@ -1,22 +1,44 @@
 //! The kinds of values that keys have. Each says what is expected, and reads it.
 
+#[cfg(any(feature = "eventhub", feature = "postgres"))]
+mod azure;
+#[cfg(any(feature = "postgres", feature = "snowpipe"))]
+mod columns;
 mod list;
 #[cfg(feature = "mqtt")]
 mod mqtt;
 mod number;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(any(feature = "eventhub", feature = "postgres", feature = "snowpipe"))]
+mod proxy;
+#[cfg(feature = "snowpipe")]
+mod snowflake;
 mod text;
 
+#[cfg(any(feature = "eventhub", feature = "postgres"))]
+pub(super) use azure::{Authority, Tenant};
 pub(super) use list::{Choices, Exclusions, Globs, Names};
 #[cfg(feature = "mqtt")]
 pub(super) use mqtt::{BrokerUrl, MessageIdentifier, MessageKey, MqttText, Topic, TopicFilters, covers};
 pub(super) use number::{Count, Rate, Size, Time};
 #[cfg(feature = "postgres")]
 pub(super) use postgres::{ColumnNames, Columns, ServerUrl, Table};
-pub(super) use text::{Address, Choice, FilePath, Loopback, Name, SecretText, UrlPath};
+#[cfg(any(feature = "eventhub", feature = "postgres", feature = "snowpipe"))]
+pub(super) use proxy::ProxyUrl;
+#[cfg(feature = "snowpipe")]
+pub(super) use snowflake::{RowColumns, SnowflakeName};
+#[cfg(any(feature = "eventhub", feature = "postgres"))]
+pub(super) use text::HostName;
 #[cfg(feature = "postgres")]
-pub(super) use text::{HostName, Identifier, Password, PlainText};
+pub(super) use text::Identifier;
+#[cfg(any(feature = "postgres", feature = "snowpipe"))]
+pub(super) use text::Password;
+#[cfg(any(feature = "eventhub", feature = "postgres", feature = "snowpipe"))]
+pub(super) use text::PlainText;
+#[cfg(any(feature = "eventhub", feature = "snowpipe"))]
+pub(super) use text::Switch;
+pub(super) use text::{Address, Choice, FilePath, Loopback, Name, SecretText, UrlPath};
 
 use super::{
     document::{Node, Value},

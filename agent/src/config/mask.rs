@@ -6,7 +6,18 @@
 use super::reference;
 
 /// Words that make a key's value a secret.
-const SECRET_WORDS: [&str; 7] = ["token", "password", "passwd", "secret", "passphrase", "private_key", "credential"];
+const SECRET_WORDS: [&str; 9] = [
+    "token",
+    "password",
+    "passwd",
+    "secret",
+    "passphrase",
+    "private_key",
+    "credential",
+    "connection_string",
+    // Of connection strings themselves, whatever the key is called.
+    "sharedaccess",
+];
 
 /// No key is longer, not even a broken one.
 const MAX_KEY: usize = 64;
@@ -14,14 +25,16 @@ const MAX_KEY: usize = 64;
 /// What is shown in place of a secret, whatever its length.
 pub(super) const MASK: &str = "********";
 
-/// Whether the value of a key of this name is a secret. Misspelt names count: `tokn` is what errors are about.
+/// Whether the value of a key of this name is a secret. Misspelt names count: `tokn` is what errors are about. What the
+/// key `credential` has is the name of a kind, and an address shows no more than where tokens come from.
 pub(super) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    if name.ends_with("_file") {
+    if name.ends_with("_file") || name.ends_with("_url") || name == "credential" {
         return false;
     }
     let is_near = |part: &str, word: &str| strsim::osa_distance(part, word) <= if part.len() < 4 { 1 } else { 2 };
-    SECRET_WORDS.iter().any(|word| name.contains(word) || name.split(['_', '-', '.']).any(|part| is_near(part, word)))
+    let is_like = |word: &str| is_near(&name, word) || name.split(['_', '-', '.']).any(|part| is_near(part, word));
+    SECRET_WORDS.iter().any(|word| name.contains(word) || is_like(word))
 }
 
 /// The lines of `text`, with every secret in them masked.
@@ -184,6 +197,9 @@ mod tests {
             "token \"hunter2\"",
             "token: hunter2",
             "\"token\" = hunter2",
+            "conection_string = \"Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=hunter2\"",
+            "connection-string = \"hunter2\"",
+            "hub = \"Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=hunter2\"",
         ] {
             assert!(!shown_line(line, 1).contains("hunter2"), "{line}");
         }
@@ -216,7 +232,15 @@ mod tests {
         let mut secret: Vec<_> = keys.iter().copied().filter(|key| is_secret_name(key)).collect();
         secret.sort_unstable();
         secret.dedup();
-        assert_eq!(secret, ["password", "token"], "among {keys:?}");
+        let mut expected = vec!["client_secret", "password", "token"];
+        if cfg!(feature = "eventhub") {
+            expected.insert(1, "connection_string");
+        }
+        if cfg!(feature = "snowpipe") {
+            expected.extend(["oauth_client_secret", "private_key_password"]);
+            expected.sort_unstable();
+        }
+        assert_eq!(secret, expected, "among {keys:?}");
     }
 
     #[test]

@@ -119,6 +119,16 @@ impl<'r, 'e, 't> Section<'r, 'e, 't> {
         }
     }
 
+    /// The same; if it is not there, all of its keys have their defaults.
+    #[cfg(any(feature = "eventhub", feature = "postgres"))]
+    pub(super) fn table_or_defaults(&mut self, schema: &'static Schema) -> Result<Section<'_, 'e, 't>, Reported> {
+        if self.table.0.contains_key(schema.name) {
+            return self.table(schema).map(|section| section.expect("the table is there"));
+        }
+        let path = self.path_of(schema.name);
+        Ok(Section::open(self.reader, path, self.header, &EMPTY, vec![schema]))
+    }
+
     /// Reports an error about the value of `key`, or about the table where it has none.
     pub(super) fn error(&mut self, key: &str, problem: impl Into<String>, help: impl Into<String>) -> Reported {
         let fault = self.fault(key, problem).help(help);
@@ -137,7 +147,7 @@ impl<'r, 'e, 't> Section<'r, 'e, 't> {
     }
 
     /// Whether the environment gives `key`, rightly or not.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "eventhub", feature = "postgres", feature = "snowpipe"))]
     pub(super) fn has_variable(&self, key: &str) -> bool {
         self.set_variable_of(key).is_some()
     }

@@ -54,7 +54,11 @@ pub(super) fn is_known(name: &str) -> bool {
 
 /// The environment variables that override keys.
 pub(super) fn overrides() -> impl Iterator<Item = &'static str> {
-    schemas().flat_map(|schema| schema.keys).filter_map(|key| key.variable())
+    fn of(schema: &'static Schema) -> impl Iterator<Item = &'static str> {
+        let within = schema.tables.iter().flat_map(|inner| inner.keys);
+        schema.keys.iter().chain(within).filter_map(|key| key.variable())
+    }
+    schemas().flat_map(of)
 }
 
 /// Every table, each followed by those within it.

@@ -9,6 +9,8 @@ use super::{
     document::Table,
     report::{Fault, Report},
 };
+#[cfg(feature = "postgres")]
+use crate::client::postgres::Password;
 use crate::secret::SecretSource;
 
 /// Mode bits that let others than owner and group read.
@@ -23,14 +25,13 @@ pub(super) fn check(config: &Config, root: &Table, report: &mut Report) {
             if let Some(SecretSource::File(file)) = &settings.password {
                 look(root, path(&["password_file"]), file, true, report);
             }
-            let files = [
-                (&settings.tls.ca_file, &["tls", "ca_file"][..], false),
-                (&settings.tls.certificate_file, &["tls", "certificate_file"], false),
-                (&settings.tls.key_file, &["tls", "key_file"], true),
-            ];
-            for (file, key, is_secret) in files {
-                file.as_ref().inspect(|file| look(root, path(key), file, is_secret, report));
+            for (key, file, is_secret) in super::tls::files(&settings.tls) {
+                look(root, vec!["sources", name, "tls", key], file, is_secret, report);
             }
+        }
+        #[cfg(feature = "eventhub")]
+        if let SourceKind::EventHub(settings) = &source.kind {
+            check_hub(root, ["sources", name], &settings.connection, report);
         }
         let SourceKind::Http(settings) = &source.kind else { continue };
         if let Some(SecretSource::File(file)) = &settings.token {
@@ -44,8 +45,37 @@ pub(super) fn check(config: &Config, root: &Table, report: &mut Report) {
             }
         }
     }
+    #[cfg(feature = "eventhub")]
+    for (name, sink) in &config.sinks {
+        if let super::SinkKind::EventHub(settings) = &sink.kind {
+            check_hub(root, ["sinks", name], &settings.connection, report);
+        }
+    }
+    #[cfg(feature = "snowpipe")]
+    for (name, sink) in &config.sinks {
+        if let super::SinkKind::Snowpipe(settings) = &sink.kind {
+            for (key, file, is_secret) in super::snowflake::files(&settings.connection) {
+                look(root, [vec!["sinks", name], key].concat(), file, is_secret, report);
+            }
+        }
+    }
+    #[cfg(feature = "snowpipe")]
+    if let super::ControlBackend::Snowflake(control) = &config.control.backend
+        && root.place(&["control", "snowflake"]) != root.place(&["control"])
+    {
+        for (key, file, is_secret) in super::snowflake::files(&control.place.connection) {
+            look(root, [vec!["control", "snowflake"], key].concat(), file, is_secret, report);
+        }
+    }
     #[cfg(feature = "postgres")]
     check_postgres(config, root, report);
+}
+
+#[cfg(feature = "eventhub")]
+fn check_hub(root: &Table, path: [&str; 2], hub: &crate::client::eventhub::Settings, report: &mut Report) {
+    for (key, file, is_secret) in super::hub::files(hub) {
+        look(root, [path.to_vec(), key].concat(), file, is_secret, report);
+    }
 }
 
 /// Files of a sink that its URL names are shown at the URL; those that the control table has from a sink, at the sink.
@@ -71,9 +101,14 @@ fn check_server(
     report: &mut Report,
 ) {
     let password = match &server.password {
-        Some(SecretSource::File(file)) => Some(file),
+        Some(Password::Secret(SecretSource::File(file))) => Some(file),
         _ => None,
     };
+    if let Some(Password::AzureToken(identity)) = &server.password {
+        let at = |key| [path.as_slice(), &["azure", key]].concat();
+        let files = super::azure::secret_files(identity).map(|(key, file)| (at(key), file));
+        files.filter(|(at, _)| root.has(at)).for_each(|(at, file)| look(root, at, file, true, report));
+    }
     let files = [
         ("password_file", password, true),
         ("ca_file", server.tls.ca_file.as_ref(), false),

@@ -1,5 +1,7 @@
 //! `[sources.NAME]`: where events come from.
 
+#[cfg(feature = "eventhub")]
+mod eventhub;
 mod host;
 mod http;
 #[cfg(feature = "mqtt")]
@@ -7,6 +9,8 @@ mod mqtt;
 mod stdin;
 mod tail;
 
+#[cfg(not(all(feature = "eventhub", feature = "mqtt")))]
+use super::document::Table;
 use super::{
     SourceKind,
     buffer::{self, Quota},
@@ -28,6 +32,7 @@ pub(super) struct Source {
 
 #[derive(Debug, Clone, Copy)]
 enum Type {
+    EventHub,
     Host,
     Http,
     Mqtt,
@@ -38,6 +43,8 @@ enum Type {
 /// The tables of all types, as the reference shows them.
 pub(super) static SCHEMAS: &[&Schema] = &[
     &COMMON,
+    #[cfg(feature = "eventhub")]
+    &eventhub::EVENT_HUB,
     &host::HOST,
     &http::HTTP,
     #[cfg(feature = "mqtt")]
@@ -59,6 +66,7 @@ static TYPE: Key<Choice<Type>> = Key::required(
     Choice {
         what: "type of source",
         of: &[
+            ("eventhub", Type::EventHub),
             ("host", Type::Host),
             ("http", Type::Http),
             ("mqtt", Type::Mqtt),
@@ -98,19 +106,16 @@ pub(super) fn read(
     };
     let kind = Section::peek(reader, &path, entry.key, table, &COMMON).value(&TYPE)?;
     let schema = match kind {
+        #[cfg(feature = "eventhub")]
+        Type::EventHub => &eventhub::EVENT_HUB,
+        #[cfg(not(feature = "eventhub"))]
+        Type::EventHub => return Err(lacks(reader, &path, entry, table, "eventhub")),
         Type::Host => &host::HOST,
         Type::Http => &http::HTTP,
         #[cfg(feature = "mqtt")]
         Type::Mqtt => &mqtt::MQTT,
         #[cfg(not(feature = "mqtt"))]
-        Type::Mqtt => {
-            let mut section = Section::peek(reader, &path, entry.key, table, &COMMON);
-            return Err(section.error(
-                TYPE.name,
-                "is a type that this build lacks",
-                "install one with the feature mqtt",
-            ));
-        }
+        Type::Mqtt => return Err(lacks(reader, &path, entry, table, "mqtt")),
         Type::Stdin => &stdin::STDIN,
         Type::Tail => &tail::TAIL,
     };
@@ -118,6 +123,10 @@ pub(super) fn read(
     let renamed_from = section.given(&RENAMED_FROM);
     let quota = section.table(&buffer::STREAM).and_then(|quota| quota.map(buffer::read_quota).transpose());
     let kind = match kind {
+        #[cfg(feature = "eventhub")]
+        Type::EventHub => eventhub::read(&mut section).map(|settings| SourceKind::EventHub(Box::new(settings))),
+        #[cfg(not(feature = "eventhub"))]
+        Type::EventHub => unreachable!("it has no schema, and is refused above"),
         Type::Host => host::read(&mut section).map(SourceKind::Host),
         Type::Http => http::read(&mut section, max_event_bytes).map(SourceKind::Http),
         #[cfg(feature = "mqtt")]
@@ -128,4 +137,11 @@ pub(super) fn read(
         Type::Tail => tail::read(&mut section, max_event_bytes).map(SourceKind::Tail),
     };
     Ok(Source { kind: kind?, quota: quota?.unwrap_or_default(), renamed_from: renamed_from? })
+}
+
+/// Says that this build has no such source.
+#[cfg(not(all(feature = "eventhub", feature = "mqtt")))]
+fn lacks(reader: &mut Reader<'_>, path: &str, entry: &Entry, table: &Table, feature: &str) -> Reported {
+    let mut section = Section::peek(reader, path, entry.key, table, &COMMON);
+    section.error(TYPE.name, "is a type that this build lacks", format!("install one with the feature {feature}"))
 }

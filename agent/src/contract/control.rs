@@ -7,7 +7,7 @@ use std::fmt;
 
 use forebay_buffer::Checkpoint;
 
-use super::{BoxFuture, PartitionId};
+use super::{Bid, BoxFuture, Claim, HubId, PartitionId, Shares};
 
 /// Where the events of a sink go, as checkpoints name it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,14 +34,44 @@ pub struct CheckpointKey {
 }
 
 impl CheckpointKey {
+    /// The columns of the primary key.
+    pub const COLUMNS: [&str; 6] =
+        ["eventhub_namespace", "eventhub", "target_db", "target_schema", "target_table", "partition_id"];
+
+    /// What is in [`CheckpointKey::COLUMNS`].
+    pub fn values(&self) -> [&str; 6] {
+        let Target { database, schema, table } = &self.target;
+        [&self.namespace, &self.hub, database, schema, table, &self.partition].map(String::as_str)
+    }
+
+    /// The key with these values of [`CheckpointKey::COLUMNS`].
+    pub fn of_values([namespace, hub, database, schema, table, partition]: [String; 6]) -> Self {
+        Self { namespace, hub, target: Target { database, schema, table }, partition }
+    }
+
     /// The key of `partition` on its way from the agent called `agent_id` to `target`.
     pub fn new(agent_id: &str, partition: &PartitionId, target: &Target) -> Self {
+        if let Some(hub) = &partition.hub {
+            return Self::of_hub(hub, &partition.name, target);
+        }
         Self {
             namespace: agent_id.to_owned(),
             hub: partition.stream.clone(),
             target: target.clone(),
             partition: partition.name.clone(),
         }
+    }
+
+    /// The key of a partition of a hub on its way to `target`, by whichever agent.
+    pub fn of_hub(hub: &HubId, partition: &str, target: &Target) -> Self {
+        let HubId { namespace, hub, .. } = hub.clone();
+        Self { namespace, hub, target: target.clone(), partition: partition.to_owned() }
+    }
+
+    /// The key under which the stream's checkpoint was kept before it was renamed. A hub's bears no name of ours.
+    pub fn former(&self, partition: &PartitionId) -> Option<Self> {
+        let former = partition.renamed_from.clone().filter(|_| partition.hub.is_none())?;
+        Some(Self { hub: former, ..self.clone() })
     }
 }
 
@@ -64,6 +94,16 @@ pub enum KeptBy {
     Delivery,
 }
 
+impl KeptBy {
+    /// How rows call it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Sink => "sink",
+            Self::Delivery => "delivery",
+        }
+    }
+}
+
 /// A control table. Every call ends by itself, with an error if it must: nobody need guard it with a timeout.
 pub trait Control: Send + Sync {
     /// Where it is, for messages: server, database, table.
@@ -72,9 +112,16 @@ pub trait Control: Send + Sync {
     /// The rows of `keys` that are there, all asked for at once.
     fn load<'a>(&'a self, keys: &'a [CheckpointKey]) -> BoxFuture<'a, Result<Vec<ControlRow>, ControlError>>;
 
-    /// Moves the rows, each from what it must be now (`None`: not there) to what it will be: by compare-and-set, all of
-    /// them or none.
+    /// Moves the rows, each from what it must be now (`None`: not there) to what it will be, by compare-and-set. Where one
+    /// was not what it must be, each of the others has moved or has not.
     fn save<'a>(&'a self, moves: &'a [CheckpointMove]) -> BoxFuture<'a, Result<(), ControlError>>;
+
+    /// The claims to the partitions that are shared out.
+    fn claims<'a>(&'a self, of: &'a Shares) -> BoxFuture<'a, Result<Vec<Claim>, ControlError>>;
+
+    /// Makes, renews or gives up claims, each by itself, and says to which partitions that has succeeded. Of the others
+    /// somebody else's claim is there by now.
+    fn bid<'a>(&'a self, of: &'a Shares, bids: &'a [Bid]) -> BoxFuture<'a, Result<Vec<String>, ControlError>>;
 
     /// Every row of `namespace`, in the order of their keys.
     fn list<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Result<Vec<ControlRow>, ControlError>>;
@@ -90,6 +137,17 @@ pub struct ControlRow {
     /// What is in it; or why that cannot be read: it is no checkpoint of this program, and is never written over. The
     /// message names the row and what is wrong with it.
     pub checkpoint: Result<Checkpoint, String>,
+    /// Of a partition of a hub: where it stands there.
+    pub upstream: Option<Upstream>,
+}
+
+/// Where a partition of a hub stands, besides its sequence number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// As whose reader.
+    pub consumer_group: String,
+    /// The hub's offset of the last event, an opaque string, where it is known.
+    pub offset: Option<String>,
 }
 
 /// One row's move.
@@ -101,6 +159,8 @@ pub struct CheckpointMove {
     pub from: Option<Checkpoint>,
     /// What it will be.
     pub to: Checkpoint,
+    /// Of a partition of a hub: where [`CheckpointMove::to`] is there.
+    pub upstream: Option<Upstream>,
 }
 
 /// Why the control table could not be read or written.

@@ -2,9 +2,25 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use forebay_buffer::{Checkpoint, Event, Numbering, Offset};
+use forebay_buffer::{Checkpoint, Event, Generation, Numbering, Offset, Value};
 
 use super::BoxFuture;
+
+/// The header in which an event hub's events bear their offset there, an opaque string: the name is that of the annotation
+/// that it comes in.
+pub const UPSTREAM_OFFSET: &str = "x-opt-offset";
+
+/// Where an event stands upstream, if its source has said so.
+pub fn upstream_offset(event: &Event) -> Option<&str> {
+    event.headers.iter().find_map(|(name, value)| match value {
+        Value::String(offset) if name == UPSTREAM_OFFSET => Some(offset.as_str()),
+        _ => None,
+    })
+}
+
+/// The code of a refusal of an event that may be at the destination all the same: it refused some of several events, and
+/// does not say which.
+pub const POSSIBLY_DELIVERED: &str = "possibly_delivered";
 
 /// One ordered lane of one stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,6 +34,25 @@ pub struct PartitionId {
     pub name: String,
     /// How its offsets come about.
     pub numbering: Numbering,
+    /// The hub that its numbers are those of, where other agents read the same ones.
+    pub hub: Option<Arc<HubId>>,
+}
+
+/// An event hub as checkpoints name it, and as whose reader.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HubId {
+    /// The host name of its namespace, in lower case.
+    pub namespace: String,
+    /// Its name, in lower case.
+    pub hub: String,
+    /// The consumer group that reads it.
+    pub consumer_group: String,
+}
+
+impl fmt::Display for HubId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} ({})", self.namespace, self.hub, self.consumer_group)
+    }
 }
 
 impl fmt::Display for PartitionId {
@@ -34,6 +69,11 @@ pub trait Sink: Send + Sync {
     /// Bytes of event bodies that one lane may have delivered and not confirmed: one batch for a sink that commits as
     /// it delivers, more for one that confirms later.
     fn window_bytes(&self) -> u64;
+
+    /// Whether a batch stays in memory until it is confirmed, and not only until the sink has taken it.
+    fn keeps_batches(&self) -> bool {
+        false
+    }
 
     /// Limits of one batch.
     fn batch_limits(&self) -> BatchLimits;
@@ -106,8 +146,10 @@ pub trait Lane: Send {
 }
 
 /// What the buffer remembers of a sink's place in one partition.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Local {
+    /// The buffer file's generation. That of the checkpoint is an older one after `adopt`.
+    pub generation: Generation,
     /// The last confirmed checkpoint. It may be behind the destination's, for it is written a moment later.
     pub checkpoint: Option<Checkpoint>,
     /// The note that came with it (see [`Progress::note`]).
@@ -119,9 +161,9 @@ pub struct Local {
 pub struct Resumed {
     /// What is there.
     pub destination: Destination,
-    /// Events above the local checkpoint and at or below the destination's that are not there, for it refused them
-    /// after it had taken them. They are recorded before the local checkpoint passes them.
-    pub refusals: Vec<Refusal>,
+    /// Events above the local checkpoint and at or below the destination's that are not there, or may not be, for it
+    /// refused them after it had taken them. They are recorded before the local checkpoint passes them.
+    pub refusals: Vec<RefusedRange>,
     /// The note to keep with the destination's checkpoint.
     pub note: Option<Vec<u8>>,
 }
@@ -194,6 +236,19 @@ pub struct Refusal {
     /// Which.
     pub offset: Offset,
     /// The destination's code for it (a SQLSTATE, an HTTP status).
+    pub code: String,
+    /// The destination's words.
+    pub reason: String,
+}
+
+/// Events that a destination refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRange {
+    /// Right before the first of them.
+    pub after: Offset,
+    /// The last one.
+    pub through: Offset,
+    /// The code of each refusal.
     pub code: String,
     /// The destination's words.
     pub reason: String,

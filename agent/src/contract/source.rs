@@ -63,6 +63,28 @@ pub struct Resume {
     pub high_water: Offset,
     /// The position stored with it.
     pub position: Option<Vec<u8>>,
+    /// What this creation of the hub is to the one that was read before.
+    pub creation: Creation,
+}
+
+/// A creation of a hub, to one that was read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Creation {
+    /// It is the same, or nothing was read before.
+    Same,
+    /// It is a later one.
+    Anew,
+    /// It is an earlier one, so that this is another hub. The partition is not opened.
+    Former,
+}
+
+/// What another owner of a partition has delivered to every sink of the stream: it need not be read here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    /// The last event of it.
+    pub offset: Offset,
+    /// Where reading goes on after that.
+    pub position: Option<Vec<u8>>,
 }
 
 /// How far every sink of the stream has confirmed a partition.
@@ -127,10 +149,12 @@ pub enum PartitionRequest {
         /// Where the outcome goes.
         reply: oneshot::Sender<Result<Appended, IntakeError>>,
     },
-    /// Open it and say where it stands.
+    /// Open it, let delivery at it, and say where it stands.
     Resume {
         /// How its offsets come about.
         numbering: Numbering,
+        /// What another owner has delivered of it.
+        passed: Option<Passed>,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Resume, IntakeError>>,
     },
@@ -139,6 +163,13 @@ pub enum PartitionRequest {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<watch::Receiver<Delivered>, IntakeError>>,
     },
+    /// It may belong to another owner: keep delivery away from it until it is resumed.
+    Suspend {
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<(), IntakeError>>,
+    },
+    /// It has been verified that it is ours: what was turned away from it may be delivered again.
+    Affirm,
     /// It belongs to another owner now: fence its delivery and take the undelivered rest back.
     Lost {
         /// Where the answer goes.
@@ -160,12 +191,16 @@ pub struct LossRequest {
     pub reply: oneshot::Sender<Result<(), IntakeError>>,
 }
 
-/// What comes from one source. Losses are counted while everything else waits for room, so they have a way of their own.
+/// What comes from one source. Losses are counted, and partitions are left, while everything else waits for room, so these
+/// have ways of their own.
 pub struct IntakeRequests {
     /// Everything else, in order.
     pub queue: mpsc::Receiver<IntakeRequest>,
     /// Losses.
     pub losses: mpsc::Receiver<LossRequest>,
+    /// [`PartitionRequest::Suspend`], [`PartitionRequest::Lost`] and [`PartitionRequest::Affirm`], each with its partition's
+    /// name.
+    pub partings: mpsc::Receiver<(String, PartitionRequest)>,
 }
 
 /// A source's way into the buffer.
@@ -173,6 +208,7 @@ pub struct IntakeRequests {
 pub struct Intake {
     requests: mpsc::Sender<IntakeRequest>,
     losses: mpsc::Sender<LossRequest>,
+    partings: mpsc::Sender<(String, PartitionRequest)>,
     full: watch::Receiver<bool>,
 }
 
@@ -181,13 +217,38 @@ impl Intake {
     pub fn new(full: watch::Receiver<bool>) -> (Self, IntakeRequests) {
         let (requests, queue) = mpsc::channel(INTAKE_QUEUE);
         let (losses, lost) = mpsc::channel(INTAKE_QUEUE);
-        (Self { requests, losses, full }, IntakeRequests { queue, losses: lost })
+        let (partings, parted) = mpsc::channel(INTAKE_QUEUE);
+        (Self { requests, losses, partings, full }, IntakeRequests { queue, losses: lost, partings: parted })
     }
 
     /// Opens `partition` and says where to resume. Must come before the first batch of a shared numbering; with an
     /// assigned one, a first batch opens the partition by itself.
     pub async fn resume(&self, partition: &str, numbering: Numbering) -> Result<Resume, IntakeError> {
-        self.ask_of(partition, |reply| PartitionRequest::Resume { numbering, reply }).await
+        self.ask_of(partition, |reply| PartitionRequest::Resume { numbering, passed: None, reply }).await
+    }
+
+    /// As [`Intake::resume`], of a partition that another owner had before: what it has delivered is passed over. Delivery,
+    /// which had been kept away, is let at the partition again. Where the hub was created anew, this waits until what is
+    /// here of the earlier one is delivered; if the sinks have gone on with the new one, it goes into the loss ledger.
+    pub async fn resume_after(
+        &self,
+        partition: &str,
+        numbering: Numbering,
+        passed: Option<Passed>,
+    ) -> Result<Resume, IntakeError> {
+        self.ask_of(partition, |reply| PartitionRequest::Resume { numbering, passed, reply }).await
+    }
+
+    /// Says that another owner may have `partition`: its delivery is fenced and what is in flight is awaited, and what is
+    /// here stays, until [`Intake::resume_after`] or [`Intake::lost`].
+    pub async fn suspend(&self, partition: &str) -> Result<(), IntakeError> {
+        self.part(partition, |reply| PartitionRequest::Suspend { reply }).await
+    }
+
+    /// Says that `partition` was just now seen to be ours: where a destination has taken its delivery for another owner's,
+    /// it goes on.
+    pub async fn affirm(&self, partition: &str) -> Result<(), IntakeError> {
+        self.partings.send((partition.to_owned(), PartitionRequest::Affirm)).await.map_err(|_| closed())
     }
 
     /// The partitions of the stream that have events or had some, with their positions.
@@ -224,10 +285,10 @@ impl Intake {
         self.ask_of(partition, |reply| PartitionRequest::Watch { reply }).await
     }
 
-    /// Says that another owner has `partition`: its delivery is fenced, what is in flight is awaited, and the
-    /// undelivered rest is taken back out of the buffer. The answer says where the partition stands after that.
+    /// Says that another owner has `partition`: its delivery is fenced until it is resumed, what is in flight is awaited,
+    /// and the undelivered rest is taken back out of the buffer. The answer says where the partition stands after that.
     pub async fn lost(&self, partition: &str) -> Result<Resume, IntakeError> {
-        self.ask_of(partition, |reply| PartitionRequest::Lost { reply }).await
+        self.part(partition, |reply| PartitionRequest::Lost { reply }).await
     }
 
     /// Puts events that came and could not be kept into the loss ledger (Promise 6). It waits for none of the batches
@@ -248,6 +309,16 @@ impl Intake {
             .await
             .map_err(|_| closed())?;
         Ok(Receipt(receipt))
+    }
+
+    async fn part<T>(
+        &self,
+        partition: &str,
+        request: impl FnOnce(oneshot::Sender<Result<T, IntakeError>>) -> PartitionRequest,
+    ) -> Result<T, IntakeError> {
+        let (reply, answer) = oneshot::channel();
+        self.partings.send((partition.to_owned(), request(reply))).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
     }
 
     async fn ask_of<T>(

@@ -11,12 +11,15 @@ use std::sync::Arc;
 use forebay_buffer::clock::Clock;
 use tokio::sync::Mutex;
 
-pub use self::look::look;
+pub use self::look::{CHECKPOINTS, CLAIMS, look};
 use crate::{
     client::postgres::{
-        Class, Connection, Error, Identifier, Server, ServerError, Settings, SimpleQueryMessage, StatusTable, TableName,
+        Class, Connection, Error, Identifier, OwnershipTable, Server, ServerError, Settings, SimpleQueryMessage,
+        SimpleQueryRow, StatusTable, TableName,
     },
-    contract::{BoxFuture, CheckpointKey, CheckpointMove, Control, ControlError, ControlRow, KeptBy},
+    contract::{
+        Bid, BoxFuture, CheckpointKey, CheckpointMove, Claim, Control, ControlError, ControlRow, KeptBy, Shares,
+    },
 };
 
 /// Before every request: nothing waits for long behind another writer's lock.
@@ -68,6 +71,11 @@ impl Postgres {
             *kept = Some(connection);
         }
         outcome
+    }
+
+    /// The table of claims beside it.
+    fn ownership(&self) -> Result<OwnershipTable, String> {
+        OwnershipTable::beside(&self.table.name)
     }
 
     /// What follows from an error.
@@ -131,6 +139,25 @@ impl Control for Postgres {
         })
     }
 
+    fn claims<'a>(&'a self, of: &'a Shares) -> BoxFuture<'a, Result<Vec<Claim>, ControlError>> {
+        Box::pin(async move {
+            let answer = self
+                .ask(&self.ownership().map_err(ControlError::Stop)?.select(of))
+                .await
+                .map_err(|error| self.error(&error))?;
+            Ok(OwnershipTable::read(&answer))
+        })
+    }
+
+    fn bid<'a>(&'a self, of: &'a Shares, bids: &'a [Bid]) -> BoxFuture<'a, Result<Vec<String>, ControlError>> {
+        Box::pin(async move {
+            let table = self.ownership().map_err(ControlError::Stop)?;
+            let statements: Vec<_> = bids.iter().map(|bid| table.bid(of, bid)).collect();
+            let answer = self.ask(&statements.join("; ")).await.map_err(|error| self.error(&error))?;
+            Ok(rows(&answer).filter_map(|row| row.get(0)).map(str::to_owned).collect())
+        })
+    }
+
     fn list<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Result<Vec<ControlRow>, ControlError>> {
         Box::pin(async move {
             let answer = self.ask(&self.table.select_namespace(namespace)).await.map_err(|error| self.error(&error))?;
@@ -168,4 +195,11 @@ pub fn grants(table: &TableName, user: &str) -> Vec<String> {
         format!("GRANT USAGE ON SCHEMA {} TO {user};", table.schema),
         format!("GRANT SELECT, INSERT, UPDATE ON TABLE {table} TO {user};"),
     ]
+}
+
+fn rows(answer: &[SimpleQueryMessage]) -> impl Iterator<Item = &SimpleQueryRow> {
+    answer.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    })
 }

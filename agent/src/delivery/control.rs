@@ -19,7 +19,7 @@ use std::{
 
 use forebay_buffer::Checkpoint;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -34,7 +34,7 @@ use crate::{
 
 /// What [`Progress`] calls it.
 const LANE: &str = "control table";
-/// How long the last write may take when the agent stops.
+/// How long the last write may take when the agent stops, or a partition is given away.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 /// How often to look whether an operator has mended what stopped it.
 const RECHECK: Duration = Duration::from_secs(60);
@@ -63,6 +63,10 @@ struct Shared {
     /// By the label of the lane.
     rows: Mutex<BTreeMap<String, Row>>,
     news: Notify,
+    /// Somebody cannot wait for the interval to pass.
+    urgent: Notify,
+    /// Changes with every turn that is over.
+    turns: watch::Sender<()>,
 }
 
 /// Writes what stands on a [`Board`].
@@ -83,28 +87,29 @@ enum Trouble {
 
 impl Board {
     pub(super) fn new(table: ControlTable) -> Self {
-        Self(Arc::new(Shared { table, rows: Mutex::default(), news: Notify::new() }))
+        let (news, urgent) = (Notify::new(), Notify::new());
+        Self(Arc::new(Shared { table, rows: Mutex::default(), news, urgent, turns: watch::Sender::default() }))
     }
 
     /// A lane has asked its destination: that is where it stands. What `lineage` says counts the first time only, for
     /// what this file had delivered by then.
     pub(super) fn stands(&self, label: &str, id: &PartitionId, lineage: Lineage, at: Option<Checkpoint>) {
         let mut rows = self.rows();
-        let row = rows.entry(label.to_owned()).or_insert_with(|| {
+        if rows.get(label).is_none_or(|row| row.is_of_an_earlier_hub(&lineage)) {
             let table = &self.0.table;
             let key = CheckpointKey::new(&table.agent_id, id, &table.target);
-            let former = id.renamed_from.as_ref().map(|hub| CheckpointKey { hub: hub.clone(), ..key.clone() });
-            Row::new(key, former, lineage)
-        });
-        row.stands(at);
+            let former = key.former(id);
+            rows.insert(label.to_owned(), Row::new(key, former, lineage));
+        }
+        rows.get_mut(label).expect("it is there by now").stands(at, None);
         drop(rows);
         self.0.news.notify_one();
     }
 
-    /// A destination has confirmed everything up to `checkpoint`.
-    pub(super) fn confirmed(&self, label: &str, checkpoint: Checkpoint) {
+    /// A destination has confirmed everything up to `checkpoint`, which is at `upstream` where it comes from.
+    pub(super) fn confirmed(&self, label: &str, checkpoint: Checkpoint, upstream: Option<String>) {
         if let Some(row) = self.rows().get_mut(label) {
-            row.stands(Some(checkpoint));
+            row.stands(Some(checkpoint), upstream);
         }
         self.0.news.notify_one();
     }
@@ -116,6 +121,23 @@ impl Board {
         if let Some(row) = self.rows().get_mut(label) {
             row.withdraw();
         }
+    }
+
+    /// The partition is given away: whoever has it next goes on where its row says. Waits until that is written, but not
+    /// for a table that is away: then some events are delivered again.
+    pub(super) async fn flush(&self, label: &str) {
+        let mut turns = self.0.turns.subscribe();
+        let written = async {
+            // A turn that had begun before may have looked too early.
+            for _ in 0..2 {
+                if !self.rows().get(label).is_some_and(Row::is_pending) {
+                    return;
+                }
+                self.0.urgent.notify_one();
+                let _ = turns.changed().await;
+            }
+        };
+        let _ = timeout(LAST_WRITE, written).await;
     }
 
     fn rows(&self) -> MutexGuard<'_, BTreeMap<String, Row>> {
@@ -167,11 +189,19 @@ impl Keeper {
             }
         }
         self.turn().await;
-        sleep(self.board.0.table.interval).await;
+        tokio::select! {
+            () = sleep(self.board.0.table.interval) => {}
+            () = self.board.0.urgent.notified() => {}
+        }
     }
 
     /// Writes what has changed, and says how that went.
     async fn turn(&mut self) {
+        self.attempt().await;
+        self.board.0.turns.send_replace(());
+    }
+
+    async fn attempt(&mut self) {
         if self.stopped_until.is_some_and(|until| Instant::now() < until) {
             return;
         }

@@ -52,7 +52,7 @@ pub(super) fn decide(facts: &Facts<'_>) -> Decision {
     match &facts.destination {
         Destination::At(found) => match facts.numbering {
             Numbering::Assigned => assigned(facts, *found),
-            Numbering::Shared { .. } => shared(facts, *found),
+            Numbering::Shared { created } => shared(facts, created, *found),
         },
         Destination::Nothing if facts.has_delivered() => stop(format!(
             "{}: this sink has delivered up to {}, and the destination has no checkpoint of it any more: someone deleted \
@@ -111,13 +111,19 @@ fn assigned(facts: &Facts<'_>, found: Checkpoint) -> Decision {
     }
 }
 
-fn shared(facts: &Facts<'_>, found: Checkpoint) -> Decision {
+fn shared(facts: &Facts<'_>, created: i64, found: Checkpoint) -> Decision {
     if !facts.tag_known {
+        // The source lets nothing of a hub that was created anew into the buffer unless its `on_invalid_offset` says so.
+        if (found.tag.0 as i64) < created {
+            return facts.start(Some(found));
+        }
         return stop(format!(
-            "{}: the destination's checkpoint {} is of an earlier creation of the hub, whose numbers have started again \
-             since. `on_invalid_offset` of the source says where to go on",
+            "{}: the destination's checkpoint {} is of a later creation of the hub (tag {}) than what is here: another \
+             agent reads the hub as it is now, and what is here is of a hub that is no more. To let it go, take the source \
+             out of the config and run `forebay buffer discard --stream` with its name",
             facts.partition,
             facts.show(found.offset),
+            found.tag,
         ));
     }
     match facts.missing {

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use forebay_buffer::{Buffer, Checkpoint, Error, Event, Offset, ReadLimits, Reader, Refused, Subscription};
+use forebay_buffer::{Buffer, Checkpoint, Error, Event, Lease, Offset, ReadLimits, Reader, Subscription};
 use tokio::{
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
+    sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
 };
 
-use super::window::Loaded;
-use crate::contract::{Batch, BatchLimits, Refusal};
+use crate::contract::{Batch, BatchLimits};
 
 /// Memory is handed out in pieces of this size.
 const PIECE_BYTES: usize = 1024;
@@ -21,7 +20,18 @@ const FULL_WINDOWS: usize = 2;
 pub(super) struct Feed {
     reader: Arc<Mutex<Reader>>,
     room: Arc<Semaphore>,
+    /// Taken by who reads again what may be as large as a batch, for which there is no room.
+    again: Arc<Mutex<()>>,
     limits: BatchLimits,
+}
+
+/// A batch as it was read, before it is anywhere.
+pub(super) struct Loaded {
+    pub(super) batch: Arc<Batch>,
+    pub(super) size_bytes: usize,
+    pub(super) lease: Lease,
+    /// What it takes in memory.
+    pub(super) room: OwnedSemaphorePermit,
 }
 
 impl Feed {
@@ -30,7 +40,8 @@ impl Feed {
         let window_bytes = usize::try_from(window_bytes).unwrap_or(usize::MAX / 4).max(limits.max_bytes);
         let pieces =
             (FULL_WINDOWS * window_bytes.div_ceil(PIECE_BYTES) + pieces_of(limits)).min(Semaphore::MAX_PERMITS);
-        Ok(Self { reader: Arc::new(Mutex::new(buffer.reader()?)), room: Arc::new(Semaphore::new(pieces)), limits })
+        let reader = Arc::new(Mutex::new(buffer.reader()?));
+        Ok(Self { reader, room: Arc::new(Semaphore::new(pieces)), again: Arc::default(), limits })
     }
 
     /// Room in memory for one batch, when there is some.
@@ -52,8 +63,7 @@ impl Feed {
         expected: Option<Checkpoint>,
         mut room: OwnedSemaphorePermit,
     ) -> Result<Option<Loaded>, Error> {
-        let limits = ReadLimits { max_events: self.limits.max_events, max_bytes: self.limits.max_bytes };
-        let subscription = subscription.clone();
+        let (limits, subscription) = (self.read_limits(), subscription.clone());
         let loaded = self
             .read(move |reader| {
                 let delivery = subscription.read(reader, after, limits)?;
@@ -68,31 +78,31 @@ impl Feed {
             })
             .await?;
         Ok(loaded.map(|(batch, size_bytes, lease)| {
-            let spare = room.num_permits().saturating_sub(size_bytes.div_ceil(PIECE_BYTES).max(1));
-            drop(room.split(spare));
+            shrink(&mut room, size_bytes);
             Loaded { batch, size_bytes, lease, room }
         }))
     }
 
-    /// The events of refusals that became known only now, for the dead letters. One that is not here any more was
-    /// dropped by a retention policy, and is in the loss ledger.
-    pub(super) async fn refused_events(
+    /// The turn of one who reads many events again, and keeps them for a while.
+    pub(super) async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.again).lock_owned().await
+    }
+
+    /// The events after `after` once more, at most `max_events` of them, and at most as many as a batch may have. One that
+    /// is not here any more was dropped by a retention policy or is damaged, and is in the loss ledger.
+    pub(super) async fn events(
         &self,
         subscription: &Subscription,
-        refusals: Vec<Refusal>,
-    ) -> Result<Vec<(Offset, Refused)>, Error> {
-        let subscription = subscription.clone();
-        self.read(move |reader| {
-            let mut found = Vec::with_capacity(refusals.len());
-            for refusal in refusals {
-                let before = Offset(refusal.offset.0.saturating_sub(1));
-                let one = subscription.read(reader, before, ReadLimits { max_events: 1, max_bytes: 1 })?;
-                let event = one.events.into_iter().find(|(offset, _)| *offset == refusal.offset);
-                found.extend(event.map(|(offset, event)| (offset, refused(&refusal, event))));
-            }
-            Ok(found)
-        })
-        .await
+        after: Offset,
+        max_events: usize,
+    ) -> Result<Vec<(Offset, Event)>, Error> {
+        let (mut limits, subscription) = (self.read_limits(), subscription.clone());
+        limits.max_events = limits.max_events.min(max_events);
+        self.read(move |reader| subscription.read_again(reader, after, limits)).await
+    }
+
+    fn read_limits(&self) -> ReadLimits {
+        ReadLimits { max_events: self.limits.max_events, max_bytes: self.limits.max_bytes }
     }
 
     async fn read<T: Send + 'static>(
@@ -115,9 +125,10 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// A refused event as the buffer keeps it.
-pub(super) fn refused(refusal: &Refusal, event: Event) -> Refused {
-    Refused { event, code: refusal.code.clone(), reason: refusal.reason.clone() }
+/// Gives back what is not needed for so many bytes.
+pub(super) fn shrink(room: &mut OwnedSemaphorePermit, size_bytes: usize) {
+    let spare = room.num_permits().saturating_sub(size_bytes.div_ceil(PIECE_BYTES).max(1));
+    drop(room.split(spare));
 }
 
 fn checkpoint_at(subscription: &Subscription, offset: Offset) -> Result<Checkpoint, Error> {

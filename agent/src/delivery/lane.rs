@@ -55,12 +55,19 @@ impl LaneTask {
         self.progress.enter(&self.label, Condition::Starting);
         let mut backoff = Backoff::default();
         loop {
+            if self.fences.is_closed(self.partition.stream(), self.partition.name()) {
+                // It is another owner's, and no concern of this agent's.
+                self.progress.leave(&self.label);
+            }
             let pass = tokio::select! {
                 pass = self.fences.pass(self.partition.stream(), self.partition.name()) => pass,
                 () = shutdown.requested() => return Ok(()),
             };
             if let Some(outcome) = self.behind_the_fence(&pass, &mut backoff, &mut shutdown).await {
                 return outcome;
+            }
+            if let Some(board) = &self.board {
+                board.flush(&self.label).await;
             }
         }
     }
@@ -94,8 +101,7 @@ impl LaneTask {
                 }
                 Err(error) => End::Buffer(error),
             };
-            // Until the destination has been asked again, it may have any of it.
-            window.lose_sight();
+            window.give_room();
             ailing = true;
             match self.next(end, backoff) {
                 Next::Done(outcome) => return Some(outcome),

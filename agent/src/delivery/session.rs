@@ -1,22 +1,32 @@
 //! One session of a lane: from asking the destination what it has, to the error or the interruption that ends it.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use forebay_buffer::{Checkpoint, Error, Numbering, Offset, Refused, Subscription};
+use forebay_buffer::{Checkpoint, Error, Event, Numbering, Offset, Refused, Subscription};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     control::Lineage,
     decide::{Decision, Facts, decide},
-    feed::{blocking, refused},
+    feed::{Feed, Loaded, blocking},
     lane::LaneTask,
-    window::{Loaded, Window},
+    window::Window,
 };
 use crate::{
-    contract::{Destination, Lane, Local, Progress, Refusal, Resumed, Shutdown, SinkError},
+    contract::{
+        Batch, Destination, Lane, Local, Progress, Refusal, RefusedRange, Resumed, Shutdown, SinkError, upstream_offset,
+    },
     fence::Pass,
     progress::Condition,
     retry::Backoff,
 };
+
+/// How long to wait for what is in flight, when the lane should let go.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a session ended.
 pub(super) enum End {
@@ -69,14 +79,20 @@ impl Session<'_> {
         if !self.ailing {
             self.well();
         }
+        let mut give_up_at = None;
         loop {
-            let stopping = self.is_interrupted();
-            if stopping && self.window.is_empty() {
-                return Ok(());
+            if self.is_interrupted() {
+                if self.window.is_empty() {
+                    return Ok(());
+                }
+                let give_up_at = *give_up_at.get_or_insert_with(|| Instant::now() + LEAVE_PATIENCE);
+                // What is not confirmed by then may be there all the same: whoever comes next asks.
+                let Ok(answer) = timeout_at(give_up_at, self.lane.settle()).await else { return Ok(()) };
+                self.apply(answer?, None).await?;
+                continue;
             }
-            if stopping || self.is_window_full() {
-                let answer = self.lane.settle().await?;
-                self.apply(answer).await?;
+            if self.is_window_full() {
+                self.wait(std::future::pending()).await?;
                 continue;
             }
             // Listening begins before looking, so that a lone event cannot slip in between.
@@ -104,14 +120,15 @@ impl Session<'_> {
             () = interrupted(self.shutdown, self.pass) => None,
         };
         match settled {
-            Some(answer) => self.apply(answer).await,
+            Some(answer) => self.apply(answer, None).await,
             None => Ok(()),
         }
     }
 
     /// Asks the destination what it has, and settles with the buffer where delivery goes on. `None`: interrupted.
     async fn resume(&mut self) -> Result<Option<(Offset, Option<Checkpoint>)>, End> {
-        let local = Local { checkpoint: self.subscription.checkpoint(), note: self.subscription.note() };
+        let (checkpoint, note) = (self.subscription.checkpoint(), self.subscription.note());
+        let local = Local { generation: self.task.buffer.generation(), checkpoint, note };
         let resumed = tokio::select! {
             resumed = self.lane.resume(local.clone()) => resumed?,
             () = interrupted(self.shutdown, self.pass) => return Ok(None),
@@ -126,12 +143,13 @@ impl Session<'_> {
             }
         };
         let Resumed { destination, refusals, note } = resumed;
-        if !refusals.is_empty() {
-            let refusals = self.task.feed.refused_events(self.subscription, refusals).await?;
-            self.record(refusals).await?;
+        // Where delivery does not go on after what was found, that is of other events than those here.
+        let is_ours = matches!(destination, Destination::At(found) if found.offset == after);
+        for range in refusals.into_iter().filter(|_| is_ours) {
+            self.record_range(range).await?;
         }
         let found = match destination {
-            Destination::At(found) => Some(found.offset),
+            Destination::At(found) if self.is_comparable(found) => Some(found.offset),
             _ => None,
         };
         self.tell_the_buffer(destination, after, note).await?;
@@ -142,22 +160,38 @@ impl Session<'_> {
         Ok(Some((after, expected)))
     }
 
+    /// Whether the offset that the destination has is numbered as those here: a hub that was created anew starts again.
+    fn is_comparable(&self, found: Checkpoint) -> bool {
+        let numbering = self.task.id.numbering;
+        numbering == Numbering::Assigned || self.task.buffer.knows_tag(numbering, found.tag)
+    }
+
     /// The buffer learns where delivery goes on: what lies below is confirmed, and what lies above may be dropped.
     async fn tell_the_buffer(&mut self, found: Destination, after: Offset, note: Option<Vec<u8>>) -> Result<(), Error> {
         let (subscription, generation) = (self.subscription.clone(), self.task.buffer.generation());
         let assigned = self.task.id.numbering == Numbering::Assigned;
-        blocking(move || match found {
-            // It was adopted since, and the destination has it from before.
-            Destination::At(found) if found.offset == after => subscription.resume_at(found),
-            // Another generation's checkpoint says nothing about this one, until the first batch has replaced it.
-            Destination::At(found) if !assigned || found.generation == generation => {
-                subscription.resume_after(found.offset)?;
-                match subscription.checkpoint() {
-                    Some(here) if here.offset == found.offset && note.is_some() => subscription.confirm(here, note),
-                    _ => Ok(()),
+        let found = match found {
+            Destination::At(found) if !self.is_comparable(found) => Destination::Unknown,
+            found => found,
+        };
+        blocking(move || {
+            let offset = match found {
+                // It was adopted since, and the destination has it from before.
+                Destination::At(found) if found.offset == after => {
+                    subscription.resume_at(found)?;
+                    found.offset
                 }
+                // Another generation's checkpoint says nothing about this one, until the first batch has replaced it.
+                Destination::At(found) if !assigned || found.generation == generation => {
+                    subscription.resume_after(found.offset)?;
+                    found.offset
+                }
+                _ => return subscription.resume_here(),
+            };
+            match subscription.checkpoint() {
+                Some(here) if here.offset == offset && note.is_some() => subscription.confirm(here, note),
+                _ => Ok(()),
             }
-            _ => subscription.resume_here(),
         })
         .await
     }
@@ -175,6 +209,7 @@ impl Session<'_> {
             numbering,
             generation: self.task.buffer.generation(),
             delivered: local.map(|local| local.generation),
+            consumer_group: self.task.id.hub.as_ref().map(|hub| hub.consumer_group.clone()),
             knows: Arc::new(knows),
         };
         board.stands(&self.task.label, &self.task.id, lineage, self.subscription.checkpoint());
@@ -241,8 +276,10 @@ impl Session<'_> {
                 () = interrupted(self.shutdown, self.pass) => return Ok(false),
             }
         }
-        let mut batch = Arc::clone(&loaded.batch);
-        self.window.push(loaded);
+        let Loaded { mut batch, lease, room, .. } = loaded;
+        let last = batch.events.last().filter(|_| self.tells_upstream());
+        let upstream = last.and_then(|(_, event)| upstream_offset(event)).map(str::to_owned);
+        self.window.push(&batch, lease, upstream);
         loop {
             let (answer, ahead) = match self.ahead {
                 Some(_) => (self.lane.deliver(Arc::clone(&batch)).await, Ok(None)),
@@ -252,39 +289,32 @@ impl Session<'_> {
                 }
             };
             let answer = answer?;
-            let refused = answer.refusals.iter().map(|refusal| refusal.offset).max();
+            let refused: Vec<Offset> = answer.refusals.iter().map(|refusal| refusal.offset).collect();
             let confirmed = answer.confirmed.map(|checkpoint| checkpoint.offset);
-            self.apply(answer).await?;
+            self.apply(answer, Some(&batch)).await?;
             self.ahead = self.ahead.take().or(ahead?);
             // Above its confirmation, a lane that refused something of this batch has taken nothing of it.
-            let of_this_batch =
-                refused.is_some_and(|offset| batch.events.first().is_some_and(|(first, _)| *first <= offset));
-            match self.window.last() {
-                Some(rest) if of_this_batch && refused > confirmed => batch = Arc::clone(rest),
-                _ => return Ok(true),
+            let last = refused.iter().max().copied().filter(|last| batch.holds(*last));
+            if last.is_none_or(|last| Some(last) <= confirmed) {
+                self.window.taken(room, self.task.sink.keeps_batches());
+                return Ok(true);
             }
+            batch = Arc::new(batch.rest(confirmed, &refused));
         }
     }
 
-    /// Takes in what the destination answered: refusals are on disk before any checkpoint passes them (Promise 6), and
-    /// no checkpoint moves but to what was delivered (Promise 2).
-    async fn apply(&mut self, answer: Progress) -> Result<(), End> {
+    /// Takes in what the destination answered, to `batch` if one is on its way: refusals are on disk before any checkpoint
+    /// passes them (Promise 6), and no checkpoint moves but to what was delivered (Promise 2).
+    async fn apply(&mut self, answer: Progress, batch: Option<&Batch>) -> Result<(), End> {
         let Progress { confirmed, refusals, note } = answer;
-        if !refusals.is_empty() {
-            let mut records = Vec::with_capacity(refusals.len());
-            for refusal in &refusals {
-                let Some(event) = self.window.refusable(refusal) else {
-                    return Err(self.not_delivered(refusal).into());
-                };
-                records.push((refusal.offset, refused(refusal, event.clone())));
-            }
-            self.record(records).await?;
-            self.window.skip(refusals.iter().map(|refusal| refusal.offset));
-        }
+        self.refuse(refusals, batch).await?;
         if let Some(confirmed) = confirmed.filter(|confirmed| self.subscription.checkpoint() != Some(*confirmed)) {
-            if !self.window.admits(confirmed) {
+            let admitted =
+                self.subscription.checkpoint_at(confirmed.offset).filter(|_| self.window.holds(confirmed.offset));
+            if admitted != Some(confirmed) {
                 return Err(self.not_ours(confirmed).into());
             }
+            let upstream = self.upstream_offset(confirmed.offset, batch).await?;
             let settled = {
                 let _working = self.task.progress.working();
                 self.subscription.confirm(confirmed, note)?;
@@ -292,10 +322,55 @@ impl Session<'_> {
             };
             self.task.progress.count(settled.events, settled.bytes);
             if let Some(board) = &self.task.board {
-                board.confirmed(&self.task.label, confirmed);
+                board.confirmed(&self.task.label, confirmed, upstream);
             }
         }
         self.well();
+        Ok(())
+    }
+
+    /// Whether anybody is to be told where events stand upstream.
+    fn tells_upstream(&self) -> bool {
+        self.task.board.is_some() && self.task.id.hub.is_some()
+    }
+
+    /// Where the event at `offset`, one in flight, stands upstream, if its source has said so and anybody is to be told.
+    async fn upstream_offset(&mut self, offset: Offset, batch: Option<&Batch>) -> Result<Option<String>, Error> {
+        if !self.tells_upstream() {
+            return Ok(None);
+        }
+        if let Some(known) = self.window.upstream_offset(offset) {
+            return Ok(Some(known.to_owned()));
+        }
+        let events = events_at(&self.task.feed, self.subscription, batch, offset, 1).await?;
+        Ok(find(&events, offset).and_then(upstream_offset).map(str::to_owned))
+    }
+
+    /// Puts events in flight among the dead letters, durably.
+    async fn refuse(&mut self, mut refusals: Vec<Refusal>, batch: Option<&Batch>) -> Result<(), End> {
+        if let Some(alien) = refusals.iter().find(|refusal| !self.window.is_refusable(refusal.offset)) {
+            return Err(self.not_delivered(alien).into());
+        }
+        let is_here = |refusal: &Refusal| batch.is_some_and(|batch| batch.holds(refusal.offset));
+        let _turn = match refusals.iter().all(is_here) {
+            true => None,
+            false => Some(self.task.feed.turn().await),
+        };
+        refusals.sort_by_key(|refusal| refusal.offset);
+        let mut rest = &refusals[..];
+        while let Some(next) = rest.first() {
+            let events = events_at(&self.task.feed, self.subscription, batch, next.offset, usize::MAX).await?;
+            let end = events.last().map(|(offset, _)| *offset);
+            let (here, later) = rest.split_at(rest.partition_point(|refusal| Some(refusal.offset) <= end).max(1));
+            let refused = here.iter().filter_map(|Refusal { offset, code, reason }| {
+                // One that is gone is in the loss ledger.
+                let event = find(&events, *offset)?.clone();
+                Some((*offset, Refused { event, code: code.clone(), reason: reason.clone() }))
+            });
+            self.record(refused.collect()).await?;
+            here.iter().for_each(|refusal| self.window.refuse(refusal.offset));
+            rest = later;
+        }
         Ok(())
     }
 
@@ -306,6 +381,21 @@ impl Session<'_> {
         self.subscription.refuse(refused).await?;
         self.task.progress.refused.fetch_add(count, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Puts all that is here of a range of refused events among the dead letters.
+    async fn record_range(&mut self, mut range: RefusedRange) -> Result<(), Error> {
+        let _turn = self.task.feed.turn().await;
+        loop {
+            let events = self.task.feed.events(self.subscription, range.after, usize::MAX).await?;
+            let within = events.into_iter().take_while(|(offset, _)| *offset <= range.through);
+            let refused = |event| Refused { event, code: range.code.clone(), reason: range.reason.clone() };
+            let refused: Vec<_> = within.map(|(offset, event)| (offset, refused(event))).collect();
+            let Some((last, _)) = refused.last() else { return Ok(()) };
+            range.after = *last;
+            refused.iter().for_each(|(offset, _)| self.window.refuse(*offset));
+            self.record(refused).await?;
+        }
     }
 
     /// Something has gone well: whatever was wrong is over.
@@ -348,6 +438,45 @@ impl Session<'_> {
     fn show(&self, offset: Offset) -> String {
         self.task.id.numbering.display(offset).to_string()
     }
+}
+
+impl Batch {
+    fn holds(&self, offset: Offset) -> bool {
+        find(&self.events, offset).is_some()
+    }
+
+    /// What comes after `confirmed`, which may be one of its own, with the `refused` among the skipped.
+    fn rest(&self, confirmed: Option<Offset>, refused: &[Offset]) -> Self {
+        let confirmed = confirmed.filter(|confirmed| self.holds(*confirmed));
+        let passed = self.events.partition_point(|(offset, _)| Some(*offset) <= confirmed);
+        let events = self.events[passed..].to_vec();
+        let mut skipped = [&self.skipped, refused].concat();
+        skipped.retain(|offset| Some(*offset) > confirmed && self.holds(*offset));
+        skipped.sort_unstable();
+        skipped.dedup();
+        let expected = confirmed.map(|confirmed| self.checkpoint_at(confirmed)).or(self.expected);
+        Self { events, skipped, expected, through: self.through, tags: self.tags.clone() }
+    }
+}
+
+/// Events in flight, that at `offset` among them: those of `batch`, which is on its way; or that and at most so many in all, of
+/// earlier ones, which the sink has taken and the buffer still has.
+async fn events_at<'b>(
+    feed: &Feed,
+    subscription: &Subscription,
+    batch: Option<&'b Batch>,
+    offset: Offset,
+    max_events: usize,
+) -> Result<Cow<'b, [(Offset, Event)]>, Error> {
+    match batch.filter(|batch| batch.holds(offset)) {
+        Some(batch) => Ok(Cow::Borrowed(&batch.events)),
+        None => Ok(Cow::Owned(feed.events(subscription, Offset(offset.0 - 1), max_events).await?)),
+    }
+}
+
+fn find(events: &[(Offset, Event)], offset: Offset) -> Option<&Event> {
+    let at = events.binary_search_by_key(&offset, |(held, _)| *held).ok()?;
+    Some(&events[at].1)
 }
 
 /// Reads what follows a batch while that is on its way, if there is something, and room for it.

@@ -1,11 +1,13 @@
-//! What a lane has delivered and the destination has not confirmed: the events in flight, and what may be said of them.
+//! What a lane has delivered and the destination has not confirmed: which events are in flight, and what may be said of
+//! them. What is in them stays in the buffer, so that much may be in flight in little memory.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, mem::size_of};
 
-use forebay_buffer::{Checkpoint, Event, Lease, Offset};
+use forebay_buffer::{Event, Lease, Offset};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::contract::{Batch, Refusal};
+use super::feed::shrink;
+use crate::contract::Batch;
 
 /// Batches in flight at most: those of a trickle are small, and would not fill a window of bytes.
 const MAX_FLIGHTS: usize = 1024;
@@ -16,23 +18,23 @@ pub(super) struct Window {
     flights: VecDeque<Flight>,
 }
 
+/// A batch in flight.
 struct Flight {
-    /// `None` once a failure made the outcome unknown: the events will be read again, but the lease must stay.
-    batch: Option<Arc<Batch>>,
-    /// Offsets and sizes of the events of which sight was lost.
-    lost_sight_of: Vec<(Offset, u64)>,
-    size_bytes: usize,
+    /// Those of its events that are not confirmed.
+    events: Vec<Outline>,
+    size_bytes: u64,
+    /// Where the last of them stands upstream, if anybody is to be told.
+    upstream: Option<String>,
     /// Both are kept for what dropping them does.
     _lease: Lease,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-/// A batch as it was read, before it is anywhere.
-pub(super) struct Loaded {
-    pub(super) batch: Arc<Batch>,
-    pub(super) size_bytes: usize,
-    pub(super) lease: Lease,
-    pub(super) room: OwnedSemaphorePermit,
+/// What has to be known of an event in flight.
+struct Outline {
+    offset: Offset,
+    size_bytes: u32,
+    is_refused: bool,
 }
 
 /// What a confirmation has settled.
@@ -45,8 +47,9 @@ pub(super) struct Settled {
 impl Window {
     /// Whether nothing more may be delivered before something is confirmed.
     pub(super) fn is_full(&self, window_bytes: u64) -> bool {
-        let size_bytes: usize = self.flights.iter().map(|flight| flight.size_bytes).sum();
-        !self.is_empty() && (size_bytes as u64 >= window_bytes || self.flights.len() >= MAX_FLIGHTS)
+        let size_bytes: u64 =
+            self.flights.iter().map(|flight| flight.size_bytes.max(flight.outline_bytes() as u64)).sum();
+        !self.is_empty() && (size_bytes >= window_bytes || self.flights.len() >= MAX_FLIGHTS)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -54,80 +57,79 @@ impl Window {
     }
 
     /// A batch is on its way.
-    pub(super) fn push(&mut self, loaded: Loaded) {
-        let Loaded { batch, size_bytes, lease, room } = loaded;
-        self.flights.push_back(Flight {
-            batch: Some(batch),
-            lost_sight_of: Vec::new(),
-            size_bytes,
-            _lease: lease,
-            _room: Some(room),
-        });
+    pub(super) fn push(&mut self, batch: &Batch, lease: Lease, upstream: Option<String>) {
+        let outline = |(offset, event): &(Offset, Event)| Outline {
+            offset: *offset,
+            size_bytes: u32::try_from(event.size_bytes()).unwrap_or(u32::MAX),
+            is_refused: batch.skipped.binary_search(offset).is_ok(),
+        };
+        let events: Vec<_> = batch.events.iter().map(outline).collect();
+        let size_bytes = events.iter().map(|event| u64::from(event.size_bytes)).sum();
+        self.flights.push_back(Flight { events, size_bytes, upstream, _lease: lease, _room: None });
     }
 
-    /// Something failed, and what became of the batches is unknown: lets go of the events, and keeps the leases.
-    pub(super) fn lose_sight(&mut self) {
-        for flight in &mut self.flights {
-            if let Some(batch) = flight.batch.take() {
-                flight.lost_sight_of =
-                    batch.wanted().map(|(offset, event)| (*offset, event.size_bytes() as u64)).collect();
+    /// The sink has taken the last batch, for which there was `room` in memory, and keeps it there or not: what is kept
+    /// here of it needs little.
+    pub(super) fn taken(&mut self, mut room: OwnedSemaphorePermit, keeps: bool) {
+        if let Some(flight) = self.flights.back_mut() {
+            if !keeps {
+                shrink(&mut room, flight.outline_bytes());
             }
-            flight._room = None;
+            flight._room = Some(room);
         }
+    }
+
+    /// Something failed: the lane may stand still for long, and takes no room from others meanwhile. What became of the
+    /// batches is unknown, and the leases are kept.
+    pub(super) fn give_room(&mut self) {
+        self.flights.iter_mut().for_each(|flight| flight._room = None);
     }
 
     /// The outcome of everything is known: the destination has what lies at or below `found`. Lets go of all of it.
     pub(super) fn resolve(&mut self, found: Option<Offset>) -> Settled {
-        let mut settled = Settled::default();
-        for (offset, size_bytes) in self.flights.drain(..).flat_map(|flight| flight.lost_sight_of) {
-            if found.is_some_and(|found| offset <= found) {
-                settled.events += 1;
-                settled.bytes += size_bytes;
-            }
-        }
+        let settled = found.map(|found| self.confirm(found)).unwrap_or_default();
+        self.flights.clear();
         settled
     }
 
-    /// The event of a refusal that may be made now: in flight, and not refused before.
-    pub(super) fn refusable(&self, refusal: &Refusal) -> Option<&Event> {
-        let batch = self.batch_of(refusal.offset)?;
-        let at = batch.events.binary_search_by_key(&refusal.offset, |(offset, _)| *offset).ok()?;
-        batch.skipped.binary_search(&refusal.offset).is_err().then(|| &batch.events[at].1)
+    /// Whether the event at `offset` is in flight.
+    pub(super) fn holds(&self, offset: Offset) -> bool {
+        self.find(offset).is_some()
     }
 
-    /// These are recorded as refused now.
-    pub(super) fn skip(&mut self, refused: impl Iterator<Item = Offset>) {
-        for offset in refused {
-            let mut batches = self.flights.iter_mut().filter_map(|flight| flight.batch.as_mut());
-            if let Some(batch) = batches.find(|batch| batch.holds(offset))
-                && let Err(at) = batch.skipped.binary_search(&offset)
-            {
-                Arc::make_mut(batch).skipped.insert(at, offset);
-            }
+    /// Where the event at `offset` stands upstream, if it is the last one of its batch and that is known.
+    pub(super) fn upstream_offset(&self, offset: Offset) -> Option<&str> {
+        let (flight, at) = self.find(offset)?;
+        let flight = &self.flights[flight];
+        flight.upstream.as_deref().filter(|_| at + 1 == flight.events.len())
+    }
+
+    /// Whether the event at `offset` may be refused now: it is in flight, and was not refused before.
+    pub(super) fn is_refusable(&self, offset: Offset) -> bool {
+        self.find(offset).is_some_and(|(flight, at)| !self.flights[flight].events[at].is_refused)
+    }
+
+    /// The event at `offset` is recorded as refused now.
+    pub(super) fn refuse(&mut self, offset: Offset) {
+        if let Some((flight, at)) = self.find(offset) {
+            self.flights[flight].events[at].is_refused = true;
         }
-    }
-
-    /// Whether the destination may say that it has come to `checkpoint`: one of the events in flight, under its own tag.
-    pub(super) fn admits(&self, checkpoint: Checkpoint) -> bool {
-        self.batch_of(checkpoint.offset)
-            .is_some_and(|batch| batch.holds(checkpoint.offset) && batch.checkpoint_at(checkpoint.offset) == checkpoint)
     }
 
     /// Everything up to `confirmed` is at the destination: lets go of it.
     pub(super) fn confirm(&mut self, confirmed: Offset) -> Settled {
         let mut settled = Settled::default();
         while let Some(flight) = self.flights.front_mut() {
-            let Some(batch) = &mut flight.batch else { break };
-            let passed = batch.events.partition_point(|(offset, _)| *offset <= confirmed);
-            for (_, event) in batch.wanted().take_while(|(offset, _)| *offset <= confirmed) {
-                settled.events += 1;
-                settled.bytes += event.size_bytes() as u64;
-            }
-            if passed < batch.events.len() {
-                if passed > 0 {
-                    flight.size_bytes = batch.events[passed..].iter().map(|(_, event)| event.size_bytes()).sum();
-                    *batch = Arc::new(batch.after(confirmed));
+            let passed = flight.events.partition_point(|event| event.offset <= confirmed);
+            for event in flight.events.drain(..passed) {
+                let size_bytes = u64::from(event.size_bytes);
+                flight.size_bytes -= size_bytes;
+                if !event.is_refused {
+                    settled.events += 1;
+                    settled.bytes += size_bytes;
                 }
+            }
+            if !flight.events.is_empty() {
                 break;
             }
             self.flights.pop_front();
@@ -135,30 +137,17 @@ impl Window {
         settled
     }
 
-    /// The last batch, if it is still in flight.
-    pub(super) fn last(&self) -> Option<&Arc<Batch>> {
-        self.flights.back().and_then(|flight| flight.batch.as_ref())
-    }
-
-    fn batch_of(&self, offset: Offset) -> Option<&Arc<Batch>> {
-        self.flights.iter().filter_map(|flight| flight.batch.as_ref()).find(|batch| batch.through.offset >= offset)
+    /// The batch that has the event at `offset`, and its place there.
+    fn find(&self, offset: Offset) -> Option<(usize, usize)> {
+        let flight =
+            self.flights.partition_point(|flight| flight.events.last().is_some_and(|last| last.offset < offset));
+        let at = self.flights.get(flight)?.events.binary_search_by_key(&offset, |event| event.offset).ok()?;
+        Some((flight, at))
     }
 }
 
-impl Batch {
-    fn holds(&self, offset: Offset) -> bool {
-        self.events.binary_search_by_key(&offset, |(held, _)| *held).is_ok()
-    }
-
-    /// What comes after `confirmed`, one of its own events, with that as what the destination has.
-    fn after(&self, confirmed: Offset) -> Self {
-        let passed = self.events.partition_point(|(offset, _)| *offset <= confirmed);
-        Self {
-            events: self.events[passed..].to_vec(),
-            skipped: self.skipped.iter().filter(|offset| **offset > confirmed).copied().collect(),
-            expected: Some(self.checkpoint_at(confirmed)),
-            through: self.through,
-            tags: self.tags.clone(),
-        }
+impl Flight {
+    fn outline_bytes(&self) -> usize {
+        self.events.len() * size_of::<Outline>()
     }
 }

@@ -26,10 +26,18 @@ pub(super) struct Admitted {
     pub(super) permit: Permit,
 }
 
+impl Admitted {
+    /// One that takes up no room, and waits for none.
+    pub(super) fn at_once(request: PartitionRequest) -> Self {
+        Self { request, size: Size::default(), permit: Permit::default() }
+    }
+}
+
 /// Room for one request.
+#[derive(Default)]
 pub(super) struct Permit {
-    _request: OwnedSemaphorePermit,
-    _units: OwnedSemaphorePermit,
+    _request: Option<OwnedSemaphorePermit>,
+    _units: Option<OwnedSemaphorePermit>,
 }
 
 impl Default for Admission {
@@ -51,8 +59,8 @@ impl Admission {
         };
         let units = size.held.div_ceil(UNIT_BYTES).min(MAX_BYTES / UNIT_BYTES) as u32;
         let permit = Permit {
-            _request: Arc::clone(&self.requests).acquire_owned().await.expect(OPEN),
-            _units: Arc::clone(&self.units).acquire_many_owned(units).await.expect(OPEN),
+            _request: Some(Arc::clone(&self.requests).acquire_owned().await.expect(OPEN)),
+            _units: Some(Arc::clone(&self.units).acquire_many_owned(units).await.expect(OPEN)),
         };
         Admitted { request, size, permit }
     }

@@ -101,12 +101,17 @@ impl Group {
         group
     }
 
-    /// Whether a batch may share the fate of this group, in a stream of at most `max_bytes`. Batches with offsets of
-    /// their own keep their own receipts.
+    /// Whether a batch may share the fate of this group, in a stream of at most `max_bytes`. One whose offsets do not
+    /// come after those here may not: the buffer would refuse both.
     pub(super) fn can_take(&self, next: &SourceBatch, size: Size, wait: bool, max_bytes: u64) -> bool {
-        let assigned = self.batch.offsets.is_empty() && next.offsets.is_empty();
+        let follows = match (self.batch.offsets.last(), next.offsets.first()) {
+            (Some(last), Some(first)) => last < first,
+            (Some(_), None) => next.events.is_empty(),
+            (None, Some(_)) => self.batch.events.is_empty(),
+            (None, None) => true,
+        };
         let together = self.size.and(size).held as u64;
-        self.wait == wait && assigned && together <= ENOUGH_BYTES.min(max_bytes / SHARES)
+        self.wait == wait && follows && together <= ENOUGH_BYTES.min(max_bytes / SHARES)
     }
 
     /// Adds a batch behind those that are here.
@@ -212,7 +217,7 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use forebay_buffer::Timestamp;
+    use forebay_buffer::{Offset, Timestamp};
 
     use super::*;
     use crate::{contract::PartitionRequest, intake::admission::Admission};
@@ -220,6 +225,29 @@ mod tests {
     fn batch(headers: usize) -> SourceBatch {
         let headers = vec![("a".to_owned(), Value::Boolean(true)); headers];
         SourceBatch { events: vec![Event { headers, ..Event::new(Timestamp(0), "") }], ..SourceBatch::default() }
+    }
+
+    fn numbered(offsets: std::ops::Range<i64>) -> SourceBatch {
+        let event = |_| Event::new(Timestamp(0), "");
+        let events = offsets.clone().map(event).collect();
+        SourceBatch { events, offsets: offsets.map(Offset).collect(), ..SourceBatch::default() }
+    }
+
+    fn group(batch: SourceBatch) -> Group {
+        let (size, permit) = (Size::of_batch(&batch), Permit::default());
+        Group::new(Waiting { batch, size, wait: true, reply: oneshot::channel().0, permit })
+    }
+
+    #[test]
+    fn numbered_batches_go_together_if_they_follow_each_other() {
+        let can_take = |group: &Group, next: &SourceBatch| group.can_take(next, Size::of_batch(next), true, u64::MAX);
+        let numbers = group(numbered(0..5));
+        assert!(can_take(&numbers, &numbered(5..7)) && can_take(&numbers, &numbered(9..10)));
+        assert!(!can_take(&numbers, &numbered(4..7)), "the buffer would refuse both");
+        // A position alone, and events that have no number.
+        let position = SourceBatch { position: Some(b"p".to_vec()), ..SourceBatch::default() };
+        assert!(can_take(&numbers, &position) && can_take(&group(position), &numbered(0..5)));
+        assert!(!can_take(&numbers, &batch(0)) && !can_take(&group(batch(0)), &numbered(0..5)));
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! One partition's way into the buffer.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use forebay_buffer::{AppendError, Appended, Encoded, Error, Numbering, Offset, Partition};
 use tokio::sync::{mpsc, watch};
@@ -14,10 +14,12 @@ use super::{
     pressure::news,
     window::Share,
 };
-use crate::contract::{Delivered, INTAKE_QUEUE, IntakeError, PartitionRequest, Resume};
+use crate::contract::{Creation, Delivered, INTAKE_QUEUE, IntakeError, PartitionRequest, Passed, Resume};
 
 /// Compressing more than this, and waiting for a place in the writer's queue, is left to the blocking threads.
 const INLINE_BYTES: usize = 64 << 10;
+/// Why events are in the loss ledger that were of a hub's earlier creation.
+const HUB_IS_NO_MORE: &str = "their hub was created anew, and the sinks have gone on with that";
 
 /// Writes one partition.
 pub(super) struct Lane {
@@ -31,24 +33,30 @@ pub(super) struct Lane {
     memory: Memory,
     /// How many of these there may be. `None` as long as it remembers nothing.
     share: Option<Share>,
-    /// How often the source has said that the partition is lost, as soon as it says so.
-    losses: watch::Receiver<u64>,
-    losses_done: u64,
+    /// How often the source has said that the partition is another's, or may be, as soon as it says so.
+    fencings: watch::Receiver<u64>,
+    fencings_done: u64,
+    /// Whether what is here is of another hub than the one that the source leads to: no other owner reads it there.
+    is_former: bool,
     /// Why nothing is taken: until the source asks where to resume, or for good.
     closed: Option<IntakeError>,
 }
 
 /// The sending end of a lane.
+#[derive(Clone)]
 pub(super) struct LaneHandle {
     queue: mpsc::Sender<Admitted>,
-    losses: watch::Sender<u64>,
+    fencings: Arc<watch::Sender<u64>>,
 }
 
 impl LaneHandle {
+    /// Has the partition left, before and in place of all that waits for room.
+    pub(super) async fn part(&self, request: PartitionRequest) {
+        self.fencings.send_modify(|fencings| *fencings += 1);
+        self.send(Admitted::at_once(request)).await;
+    }
+
     pub(super) async fn send(&self, admitted: Admitted) {
-        if let PartitionRequest::Lost { .. } = admitted.request {
-            self.losses.send_modify(|losses| *losses += 1);
-        }
         // A lane ends only when its handle is gone, unless it panicked: then the dropped reply says "closed".
         let _ = self.queue.send(admitted).await;
     }
@@ -57,11 +65,12 @@ impl LaneHandle {
 impl Lane {
     pub(super) fn new(shared: Arc<Shared>, name: String) -> (Self, LaneHandle) {
         let (handle, queue) = mpsc::channel(INTAKE_QUEUE);
-        let (losses_handle, losses) = watch::channel(0);
+        let (fencings_handle, fencings) = watch::channel(0);
         let (partition, memory) = (None, Memory::default());
-        let (next, share, closed) = (None, None, None);
-        let lane = Self { shared, name, queue, next, partition, memory, share, losses, losses_done: 0, closed };
-        (lane, LaneHandle { queue: handle, losses: losses_handle })
+        let (next, share, closed, is_former) = (None, None, None, false);
+        let lane =
+            Self { shared, name, queue, next, partition, memory, share, fencings, fencings_done: 0, is_former, closed };
+        (lane, LaneHandle { queue: handle, fencings: Arc::new(fencings_handle) })
     }
 
     /// Serves until the handle is gone and everything is answered.
@@ -77,13 +86,21 @@ impl Lane {
                     let group = self.gather(Waiting { batch, size, wait, reply, permit });
                     self.write(group).await;
                 }
-                PartitionRequest::Resume { numbering, reply, .. } => answer(reply, self.resume(numbering).await),
+                PartitionRequest::Resume { numbering, passed, reply } => {
+                    answer(reply, self.resume(numbering, passed).await);
+                }
+                PartitionRequest::Suspend { reply } => {
+                    let outcome = self.suspend().await;
+                    self.fencings_done += 1;
+                    answer(reply, outcome);
+                }
                 PartitionRequest::Lost { reply, .. } => {
                     let outcome = self.lose_ownership().await;
-                    self.losses_done += 1;
+                    self.fencings_done += 1;
                     answer(reply, outcome);
                 }
                 PartitionRequest::Watch { reply, .. } => answer(reply, self.watch().await),
+                PartitionRequest::Affirm => unreachable!("it waits for nothing, and comes to no lane"),
             }
         }
     }
@@ -167,7 +184,7 @@ impl Lane {
                 }
                 Err(Attempt::Failed(error)) => return Err(shared.fail(error)),
             }
-            if let Err(error) = self.wait_for_room(room).await {
+            if let Err(error) = self.wait_for(room).await {
                 self.closed = Some(error.clone());
                 return Err(error);
             }
@@ -176,17 +193,17 @@ impl Lane {
 
     /// Why a batch cannot be taken, if it cannot.
     fn refusal(&self) -> Option<IntakeError> {
-        let lost = *self.losses.borrow() > self.losses_done;
+        let lost = *self.fencings.borrow() > self.fencings_done;
         lost.then_some(IntakeError::Fenced).or_else(|| self.closed.clone()).or_else(|| self.shared.failure())
     }
 
-    async fn wait_for_room(&mut self, room: event_listener::EventListener) -> Result<(), IntakeError> {
+    async fn wait_for(&mut self, change: event_listener::EventListener) -> Result<(), IntakeError> {
         let mut shutdown = self.shared.shutdown.clone();
-        let losses_done = self.losses_done;
+        let fencings_done = self.fencings_done;
         tokio::select! {
-            () = news(room) => Ok(()),
-            () = shutdown.requested() => Err(IntakeError::Closed("the agent is shutting down, and the buffer is full".to_owned())),
-            _ = self.losses.wait_for(|losses| *losses > losses_done) => Err(IntakeError::Fenced),
+            () = news(change) => Ok(()),
+            () = shutdown.requested() => Err(IntakeError::Closed("the agent is shutting down".to_owned())),
+            _ = self.fencings.wait_for(|fencings| *fencings > fencings_done) => Err(IntakeError::Fenced),
         }
     }
 
@@ -245,13 +262,63 @@ impl Lane {
         self.share.get_or_insert_with(|| self.shared.windows.join()).window(wanted)
     }
 
-    async fn resume(&mut self, numbering: Numbering) -> Result<Resume, IntakeError> {
+    async fn resume(&mut self, numbering: Numbering, passed: Option<Passed>) -> Result<Resume, IntakeError> {
+        let sinks_are_here = passed.is_some();
+        let shared = Arc::clone(&self.shared);
         if self.partition.as_ref().is_some_and(|partition| partition.numbering() != numbering) {
             self.partition = None;
         }
-        let partition = self.open(numbering).await.map_err(|error| self.shared.explain(error))?;
+        let creation = self.finish_earlier(numbering, sinks_are_here).await?;
+        self.is_former = creation == Creation::Former;
+        if self.is_former {
+            // What is here of the other is delivered all the same.
+            shared.fences.open(&shared.stream, &self.name);
+            return Ok(Resume { high_water: Offset::BEFORE_ALL, position: None, creation });
+        }
+        let partition = self.open(numbering).await.map_err(|error| shared.explain(error))?;
+        if let Some(Passed { offset, position }) = passed.filter(|passed| passed.offset > partition.delivered().0) {
+            shared.fences.close(&shared.stream, &self.name).await;
+            let partition = partition.clone();
+            let passed_over = blocking(move || partition.pass_over(offset, position)).await;
+            passed_over.map_err(|error| shared.explain(error))?;
+        }
+        shared.fences.open(&shared.stream, &self.name);
         self.closed = None;
-        Ok(standing(&partition))
+        Ok(Resume { creation, ..standing(&partition) })
+    }
+
+    /// Waits until what is here of earlier creations of the hub is delivered, for its checkpoint would be replaced. What
+    /// this creation is to what is here.
+    /// Where the sinks have gone on with this creation already (`sinks_are_here`), nobody will take it any more.
+    async fn finish_earlier(&mut self, numbering: Numbering, sinks_are_here: bool) -> Result<Creation, IntakeError> {
+        let Numbering::Shared { created } = numbering else { return Ok(Creation::Same) };
+        let to_this = |partition: &Partition| match partition.numbering() {
+            Numbering::Shared { created: other } => other.cmp(&created),
+            Numbering::Assigned => Ordering::Equal,
+        };
+        let mut here = self.all().await.map_err(|error| self.shared.explain(error))?;
+        here.retain(|partition| partition.high_water() > Offset::BEFORE_ALL);
+        if here.iter().any(|partition| to_this(partition).is_gt()) {
+            return Ok(Creation::Former);
+        }
+        here.retain(|partition| to_this(partition).is_lt());
+        let earlier = here;
+        if sinks_are_here && !earlier.is_empty() {
+            self.shared.fences.close(&self.shared.stream, &self.name).await;
+            let earlier = earlier.clone();
+            let given_up = blocking(move || earlier.iter().try_for_each(|one| one.give_up(HUB_IS_NO_MORE).map(drop)));
+            given_up.await.map_err(|error| self.shared.explain(error))?;
+        }
+        for partition in &earlier {
+            // Listening begins before looking.
+            let mut change = partition.listen();
+            while partition.delivered().0 < partition.high_water() {
+                self.shared.fences.open(&self.shared.stream, &self.name);
+                self.wait_for(change).await?;
+                change = partition.listen();
+            }
+        }
+        Ok(if earlier.is_empty() { Creation::Same } else { Creation::Anew })
     }
 
     async fn watch(&mut self) -> Result<watch::Receiver<Delivered>, IntakeError> {
@@ -275,39 +342,58 @@ impl Lane {
         Ok(receiver)
     }
 
-    /// Takes back what was not delivered: the new owner reads it upstream.
-    async fn lose_ownership(&mut self) -> Result<Resume, IntakeError> {
-        self.closed = Some(IntakeError::Fenced);
-        let Some(partition) = self.existing().await.map_err(|error| self.shared.explain(error))? else {
-            return Ok(Resume { high_water: Offset::BEFORE_ALL, position: None });
-        };
-        let shared = Arc::clone(&self.shared);
-        shared.fences.close(&shared.stream, &self.name).await;
-        let taken = blocking({
-            let partition = partition.clone();
-            move || Ok((partition.take_back()?, recall(partition)?))
-        });
-        let outcome = taken.await;
-        shared.fences.open(&shared.stream, &self.name);
-        let (events, opened) = outcome.map_err(|error| self.shared.explain(error))?;
-        self.take_up(opened);
-        log::info!("{} ({}): lost to another owner; {events} events taken back", shared.progress.subject(), self.name);
-        Ok(standing(&partition))
+    /// Keeps delivery away from what another owner may have: not from dead letters that are retried, which are numbered here.
+    async fn suspend(&mut self) -> Result<(), IntakeError> {
+        let all = self.all().await.map_err(|error| self.shared.explain(error))?;
+        if all.iter().all(|partition| partition.numbering() != Numbering::Assigned) {
+            self.fence().await;
+        }
+        Ok(())
     }
 
-    /// The partition if there is one, whatever its numbering.
-    async fn existing(&mut self) -> Result<Option<Partition>, Error> {
-        if self.partition.is_none() {
-            let (buffer, stream) = (self.shared.buffer.clone(), self.shared.stream.clone());
-            let name = self.name.clone();
-            let opened = blocking(move || {
-                let all = buffer.partitions(&stream)?;
-                let own = all.into_iter().find(|p| p.name() == name && p.for_sink().is_none());
-                own.map(recall).transpose()
-            });
-            opened.await?.map(|opened| self.take_up(opened));
+    /// Keeps delivery away, and takes nothing more, until the source asks where to resume.
+    async fn fence(&mut self) {
+        self.closed = Some(IntakeError::Fenced);
+        self.shared.fences.close(&self.shared.stream, &self.name).await;
+    }
+
+    /// Takes back what was not delivered: the new owner reads it upstream.
+    async fn lose_ownership(&mut self) -> Result<Resume, IntakeError> {
+        self.fence().await;
+        if self.is_former {
+            return Ok(Resume { high_water: Offset::BEFORE_ALL, position: None, creation: Creation::Former });
         }
-        Ok(self.partition.clone())
+        let shared = Arc::clone(&self.shared);
+        let mut all = self.all().await.map_err(|error| shared.explain(error))?;
+        let latest = all.pop();
+        let taken = blocking(move || {
+            // What is of a hub that was created anew is nowhere else any more.
+            for earlier in all {
+                earlier.give_up(HUB_IS_NO_MORE)?;
+            }
+            let Some(latest) = latest else { return Ok((0, None)) };
+            Ok((latest.take_back()?, Some(recall(latest)?)))
+        });
+        let (events, last) = taken.await.map_err(|error| shared.explain(error))?;
+        if events > 0 {
+            let subject = shared.progress.subject();
+            log::info!("{subject} ({}): lost to another owner; {events} events taken back", self.name);
+        }
+        Ok(match last {
+            Some(opened) => standing(&self.take_up(opened)),
+            None => Resume { high_water: Offset::BEFORE_ALL, position: None, creation: Creation::Same },
+        })
+    }
+
+    /// The partitions of this name: one for each creation of the hub, the latest last.
+    async fn all(&self) -> Result<Vec<Partition>, Error> {
+        let (buffer, stream, name) = (self.shared.buffer.clone(), self.shared.stream.clone(), self.name.clone());
+        blocking(move || {
+            let mut all = buffer.partitions(&stream)?;
+            all.retain(|partition| partition.name() == name && partition.for_sink().is_none());
+            Ok(all)
+        })
+        .await
     }
 }
 
@@ -356,7 +442,7 @@ fn recall(partition: Partition) -> Result<(Partition, Memory), Error> {
 }
 
 fn standing(partition: &Partition) -> Resume {
-    Resume { high_water: partition.high_water(), position: partition.position() }
+    Resume { high_water: partition.high_water(), position: partition.position(), creation: Creation::Same }
 }
 
 fn delivered(partition: &Partition) -> Delivered {

@@ -34,6 +34,12 @@ pub(super) async fn record(shared: &Shared, mut losses: mpsc::Receiver<LossReque
 
 async fn record_one(shared: &Shared, name: &str, events: u64, bytes: u64, reason: &str) -> Result<(), Error> {
     let (buffer, stream, name) = (shared.buffer.clone(), shared.stream.clone(), name.to_owned());
-    let partition = blocking(move || buffer.partition(&stream, &name, Numbering::Assigned)).await?;
+    let partition = blocking(move || {
+        // Of several, which are of one creation of a hub each, the latest.
+        let all = buffer.partitions(&stream)?;
+        let latest = all.into_iter().rfind(|partition| partition.name() == name && partition.for_sink().is_none());
+        latest.map_or_else(|| buffer.partition(&stream, &name, Numbering::Assigned), Ok)
+    });
+    let partition = partition.await?;
     shared.buffer.record_loss(&partition, events, bytes, reason).await
 }

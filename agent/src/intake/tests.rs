@@ -9,7 +9,7 @@ mod duplicates;
 use super::*;
 use crate::{
     clock::ManualClock,
-    contract::{INTAKE_QUEUE, Intake, Receipt, Resume, SourceBatch},
+    contract::{Creation, INTAKE_QUEUE, Intake, Passed, Receipt, Resume, SourceBatch},
 };
 
 const STREAM: &str = "line1";
@@ -24,6 +24,7 @@ struct Rig {
     buffer: Buffer,
     intake: Option<Intake>,
     progress: Arc<Progress>,
+    fences: Fences,
     switch: watch::Sender<bool>,
     running: JoinHandle<Result<(), Error>>,
 }
@@ -46,6 +47,7 @@ impl Rig {
         let (full, is_full) = watch::channel(false);
         let (intake, requests) = Intake::new(is_full);
         let progress = Progress::new("source line1");
+        let fences = Fences::default();
         let (switch, shutdown) = Shutdown::new();
         let intake_loop = IntakeLoop {
             stream: STREAM.to_owned(),
@@ -54,10 +56,10 @@ impl Rig {
             requests,
             full,
             progress: Arc::clone(&progress),
-            fences: Fences::default(),
+            fences: fences.clone(),
         };
         let running = tokio::spawn(intake_loop.run(shutdown));
-        Self { directory, buffer, intake: Some(intake), progress, switch, running }
+        Self { directory, buffer, intake: Some(intake), progress, fences, switch, running }
     }
 
     fn roomy() -> Self {
@@ -154,7 +156,10 @@ async fn an_acknowledged_batch_is_in_the_file() {
     assert_eq!(stored.iter().map(text).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(stored[1].offset, appended.high_water);
     let resume = within(rig.intake().resume("0", Numbering::Assigned)).await.expect("the partition is there");
-    assert_eq!(resume, Resume { high_water: appended.high_water, position: Some(b"p1".to_vec()) });
+    assert_eq!(
+        resume,
+        Resume { high_water: appended.high_water, position: Some(b"p1".to_vec()), creation: Creation::Same }
+    );
     assert_eq!(rig.progress.events.load(std::sync::atomic::Ordering::Relaxed), 2);
     assert_eq!(rig.end().await, Ok(()));
 }
@@ -247,16 +252,33 @@ async fn what_waits_for_room_is_given_back_when_the_agent_stops() {
 }
 
 #[tokio::test]
+async fn numbered_events_that_wait_together_are_stored_once_and_in_order_and_all_receipts_come() {
+    let rig = Rig::roomy();
+    within(rig.intake().resume("3", SHARED)).await.expect("a new partition");
+    let mut receipts = Vec::new();
+    for range in [0..5, 5..6, 3..8, 8..20, 20..300, 300..301] {
+        receipts.push(rig.submit("3", shared(range)).await);
+    }
+    for receipt in receipts {
+        within(receipt).await.expect("there is room");
+    }
+    let stored: Vec<_> = rig.stored("3").iter().map(|peeked| peeked.offset.0).collect();
+    assert_eq!(stored, (0..301).collect::<Vec<_>>());
+    let again = within(rig.intake().resume("3", SHARED)).await.expect("it is there");
+    assert_eq!((again.high_water, again.position), (Offset(300), Some(b"before 301".to_vec())));
+}
+
+#[tokio::test]
 async fn a_lost_partition_falls_back_to_what_was_delivered() {
     let rig = Rig::roomy();
     let opened = within(rig.intake().resume("3", SHARED)).await.expect("a new partition");
-    assert_eq!(opened, Resume { high_water: Offset::BEFORE_ALL, position: None });
+    assert_eq!(opened, Resume { high_water: Offset::BEFORE_ALL, position: None, creation: Creation::Same });
     within(rig.submit("3", shared(0..5)).await).await.expect("there is room");
     within(rig.submit("3", shared(5..10)).await).await.expect("there is room");
     rig.confirm("3", Offset(4));
 
     let left = within(rig.intake().lost("3")).await.expect("nothing is in flight");
-    assert_eq!(left, Resume { high_water: Offset(4), position: Some(b"before 5".to_vec()) });
+    assert_eq!(left, Resume { high_water: Offset(4), position: Some(b"before 5".to_vec()), creation: Creation::Same });
     assert!(rig.stored("3").iter().all(|peeked| peeked.offset <= Offset(4)));
     let refused = within(rig.submit("3", shared(5..10)).await).await;
     assert_eq!(refused, Err(IntakeError::Fenced), "another owner has it");
@@ -284,6 +306,66 @@ async fn a_batch_that_waits_for_room_in_a_lost_partition_is_fenced() {
     assert_eq!(within(waiting).await, Err(IntakeError::Fenced));
 }
 
+#[tokio::test]
+async fn a_suspended_partition_keeps_what_is_there_and_takes_nothing() {
+    let rig = Rig::new(128 << 10);
+    within(rig.intake().resume("3", SHARED)).await.expect("a new partition");
+    within(rig.submit("3", shared(0..5)).await).await.expect("there is room");
+    let large = SourceBatch { offsets: vec![Offset(10)], ..noise(100 << 10) };
+    within(rig.submit("3", large).await).await.expect("there is room");
+    let waiting = SourceBatch { offsets: vec![Offset(11)], ..noise(100 << 10) };
+    let waiting = rig.submit("3", waiting).await;
+    within(rig.intake().suspend("3")).await.expect("nothing is in flight");
+    assert!(rig.fences.is_closed(STREAM, "3"));
+    assert_eq!(within(waiting).await, Err(IntakeError::Fenced), "it must not keep the partition from being left");
+    assert_eq!(rig.stored("3").len(), 6);
+    let again = within(rig.intake().resume_after("3", SHARED, None)).await.expect("it is ours still");
+    assert_eq!(again.high_water, Offset(10));
+    assert!(!rig.fences.is_closed(STREAM, "3"));
+}
+
+#[tokio::test]
+async fn what_another_owner_has_delivered_is_passed_over() {
+    let rig = Rig::roomy();
+    within(rig.intake().resume("3", SHARED)).await.expect("a new partition");
+    within(rig.submit("3", shared(0..5)).await).await.expect("there is room");
+    let passed = |offset| Some(Passed { offset: Offset(offset), position: Some(b"theirs".to_vec()) });
+    let behind = within(rig.intake().resume_after("3", SHARED, passed(2))).await.expect("nothing is in flight");
+    assert_eq!((behind.high_water, rig.stored("3").len()), (Offset(4), 5), "what is here is still to be delivered");
+    let ahead = within(rig.intake().resume_after("3", SHARED, passed(9))).await.expect("nothing is in flight");
+    let theirs = Resume { high_water: Offset(9), position: Some(b"theirs".to_vec()), creation: Creation::Same };
+    assert_eq!((ahead, rig.stored("3").len()), (theirs, 0));
+    let appended = within(rig.submit("3", shared(8..12)).await).await.expect("there is room");
+    assert_eq!(appended.events, 2);
+}
+
+#[tokio::test]
+async fn a_hub_that_was_created_anew_waits_for_what_is_left_of_the_earlier_one() {
+    const LATER: Numbering = Numbering::Shared { created: 8 };
+    let rig = Rig::roomy();
+    within(rig.intake().resume("3", SHARED)).await.expect("a new partition");
+    within(rig.submit("3", shared(0..5)).await).await.expect("there is room");
+    let mut resuming = pin!(rig.intake().resume("3", LATER));
+    assert!(is_pending(&mut resuming).await);
+    rig.confirm("3", Offset(4));
+    let resumed = within(resuming).await.expect("all is delivered");
+    assert_eq!(resumed, Resume { high_water: Offset::BEFORE_ALL, position: None, creation: Creation::Anew });
+}
+
+#[tokio::test]
+async fn a_hub_that_is_older_is_not_opened_and_what_is_here_is_kept() {
+    const EARLIER: Numbering = Numbering::Shared { created: 6 };
+    let rig = Rig::roomy();
+    within(rig.intake().resume("3", SHARED)).await.expect("a new partition");
+    within(rig.submit("3", shared(0..5)).await).await.expect("there is room");
+    let former = Resume { high_water: Offset::BEFORE_ALL, position: None, creation: Creation::Former };
+    assert_eq!(within(rig.intake().resume("3", EARLIER)).await, Ok(former.clone()));
+    assert!(!rig.fences.is_closed(STREAM, "3"), "what is here is delivered");
+    assert_eq!(within(rig.intake().lost("3")).await, Ok(former), "the new owner does not read it");
+    assert_eq!(rig.stored("3").len(), 5);
+    within(rig.intake().resume("3", SHARED)).await.expect("it leads there again");
+}
+
 /// Promise 6.
 #[tokio::test]
 async fn events_that_could_not_be_kept_are_in_the_loss_ledger() {
@@ -292,6 +374,15 @@ async fn events_that_could_not_be_kept_are_in_the_loss_ledger() {
     let mut inspector = rig.buffer.inspector().expect("the buffer is open");
     let losses = inspector.losses().expect("the ledger can be read");
     assert_eq!(losses.iter().map(|loss| (loss.events, loss.bytes)).collect::<Vec<_>>(), [(3, 300)]);
+}
+
+#[tokio::test]
+async fn a_loss_of_a_partition_whose_numbers_are_shared_is_recorded_there() {
+    let rig = Rig::roomy();
+    within(rig.intake().resume("3", SHARED)).await.expect("a new partition");
+    within(rig.intake().lose("3", 2, 0, "expired")).await.expect("there is room");
+    within(rig.submit("3", shared(0..5)).await).await.expect("it is the same partition still");
+    within(rig.intake().resume("3", SHARED)).await.expect("it is the same partition still");
 }
 
 /// Promise 6. This is when events are lost, and whatever was handed over waits.

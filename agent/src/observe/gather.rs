@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use forebay_buffer::{
-    PartitionStatus, Recovery, SinkPartitionStatus, SinkStatus, Status, StreamStatus, Timestamp, clock::Reading,
+    Numbering, PartitionStatus, Recovery, SinkPartitionStatus, SinkStatus, Status, StreamStatus, Timestamp,
+    clock::Reading,
 };
 
 use super::{
@@ -76,6 +77,7 @@ fn sources(status: &Status, now: Reading, running: &Running<'_>) -> Vec<SourceRe
         report.kind = Some(source.kind.to_owned());
         report.condition = source.progress.lanes().into_values().max_by_key(weight).map(|since| condition(&since));
         report.counters = Some(counters(&source.progress));
+        report.lag_events = source.progress.all_lags();
         if let Some(file) = &source.certificate_file {
             add_certificate(&mut report, file, now.wall);
         }
@@ -98,7 +100,8 @@ fn stream(name: &str, status: Option<&StreamStatus>) -> SourceReport {
         buffered_bytes: status.map_or(0, |status| status.bytes),
         max_bytes: status.map_or(0, |status| status.limits.max_bytes),
         full: status.is_some_and(|status| status.full),
-        partitions: status.map(|status| status.partitions.iter().map(partition).collect()).unwrap_or_default(),
+        partitions: status.map(|status| current(&status.partitions).map(partition).collect()).unwrap_or_default(),
+        lag_events: BTreeMap::new(),
     }
 }
 
@@ -109,6 +112,28 @@ fn add_certificate(report: &mut SourceReport, file: &Path, now: Timestamp) {
             report.certificate_expires_in_seconds = Some((validity.not_after.0 - now.0) / 1_000_000);
         }
         Err(error) => report.certificate_error = Some(error),
+    }
+}
+
+/// The partitions, without those of a hub that was created anew once nothing is left of them.
+fn current(all: &[PartitionStatus]) -> impl Iterator<Item = &PartitionStatus> {
+    all.iter().filter(|one| {
+        one.events > 0 || !all.iter().any(|other| other.name == one.name && is_later(other.numbering, one.numbering))
+    })
+}
+
+/// The same of a sink's places.
+fn current_places(all: &[SinkPartitionStatus]) -> impl Iterator<Item = &SinkPartitionStatus> {
+    all.iter().filter(|one| {
+        let same = |other: &SinkPartitionStatus| (&other.stream, &other.partition) == (&one.stream, &one.partition);
+        one.pending_events > 0 || !all.iter().any(|other| same(other) && is_later(other.numbering, one.numbering))
+    })
+}
+
+fn is_later(one: Numbering, other: Numbering) -> bool {
+    match (one, other) {
+        (Numbering::Shared { created: one }, Numbering::Shared { created: other }) => one > other,
+        _ => false,
     }
 }
 
@@ -160,7 +185,8 @@ fn bare_sink(
             no_progress_seconds: still.map(|still| still.as_secs()),
         }
     };
-    let lanes: Vec<_> = status.map(|status| status.partitions.iter().map(&mut lane).collect()).unwrap_or_default();
+    let lanes: Vec<_> =
+        status.map(|status| current_places(&status.partitions).map(&mut lane).collect()).unwrap_or_default();
     SinkReport {
         name: name.to_owned(),
         kind: None,

@@ -169,12 +169,12 @@ fn of_waiting(subject: &str, condition: &ConditionReport, findings: &mut Vec<Fin
 }
 
 impl Finding {
-    pub(super) fn new(severity: Severity, subject: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(severity: Severity, subject: impl Into<String>, message: impl Into<String>) -> Self {
         let (subject, message) = (subject.into(), message.into());
         Self { severity, subject, message, for_seconds: None, remedy: String::new() }
     }
 
-    pub(super) fn remedy(mut self, remedy: &str) -> Self {
+    pub(crate) fn remedy(mut self, remedy: &str) -> Self {
         remedy.clone_into(&mut self.remedy);
         self
     }

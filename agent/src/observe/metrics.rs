@@ -127,6 +127,11 @@ fn streams(report: &Report, out: &mut Output<'_, '_>) -> fmt::Result {
         })
     });
     out.gauges("stream_oldest_event_age", "The age of the oldest buffered event", Some(Unit::Seconds), ages)?;
+    let lags = report.sources.iter().flat_map(|source| {
+        let lags = source.lag_events.iter();
+        lags.map(|(partition, events)| (vec![("source", &*source.name), ("partition", &**partition)], *events as i64))
+    });
+    out.gauges("source_lag_events", "Events that are upstream and not here yet", None, lags)?;
     let expiry = report
         .sources
         .iter()

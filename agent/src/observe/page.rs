@@ -87,6 +87,9 @@ fn source(source: &SourceReport, page: &mut String) -> fmt::Result {
     if let Some(oldest) = oldest {
         write!(page, ", the oldest {} old", Age(oldest))?;
     }
+    if !source.lag_events.is_empty() {
+        write!(page, "<br>{} more upstream", Count(source.lag_events.values().sum()))?;
+    }
     page.push_str("</div>");
     Ok(())
 }

@@ -125,6 +125,9 @@ pub struct SourceReport {
     pub full: bool,
     /// Its partitions.
     pub partitions: Vec<PartitionReport>,
+    /// Events that are upstream and not here yet, by partition, where the upstream says so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lag_events: BTreeMap<String, u64>,
 }
 
 /// A partition of a stream.

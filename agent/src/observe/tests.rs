@@ -82,6 +82,7 @@ fn parts() -> Parts {
     Parts {
         sources: vec![SourceView { name: "line1".to_owned(), kind: "http", progress: source, certificate_file: None }],
         sinks: vec![SinkView { name: "files".to_owned(), kind: "file", progress: sink }],
+        remarks: Vec::new(),
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Parts {
     pub sources: Vec<SourceView>,
     /// The sinks.
     pub sinks: Vec<SinkView>,
+    /// What the config has that an operator should be reminded of.
+    pub remarks: Vec<Finding>,
 }
 
 /// A running source.
@@ -166,9 +168,11 @@ impl View {
             resident_bytes: process::resident_bytes(),
             written_bytes: process::written_bytes(),
         };
-        let running = Running { agent: Some(agent), parts: Some(&self.parts()), vitals: Some(&vitals) };
+        let parts = self.parts();
+        let running = Running { agent: Some(agent), parts: Some(&parts), vitals: Some(&vitals) };
         let mut report = gather::report(&status, self.clock.now(), &running);
         report.findings = health::findings(&report);
+        report.findings.extend_from_slice(&parts.remarks);
         Ok(report)
     }
 

@@ -69,7 +69,7 @@ fn write_envelope(out: &mut Vec<u8>, partition: &PartitionId, offset: Offset, ev
 }
 
 /// Valid JSON, without its line breaks: they can only stand between tokens, where punctuation separates as well.
-fn write_compact(out: &mut Vec<u8>, json: &str) {
+pub(super) fn write_compact(out: &mut Vec<u8>, json: &str) {
     let mut rest = json.trim_ascii().as_bytes();
     while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
         out.extend_from_slice(&rest[..at]);

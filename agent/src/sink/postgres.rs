@@ -24,7 +24,6 @@ mod temporal;
 mod transaction;
 mod types;
 mod upsert;
-mod value;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -43,7 +42,7 @@ use self::{
 };
 pub use self::{
     setup::{CHECKPOINT_PRIVILEGES, create_table, grant_temporary, table_privileges},
-    source::{Mapping, Source, default_mapping},
+    source::{Mapping, default_mapping},
 };
 use crate::{
     client::postgres::{
@@ -51,7 +50,7 @@ use crate::{
     },
     contract::{
         self, Batch, BatchLimits, BoxFuture, CheckpointKey, CheckpointMove, Destination, Finding, Lane, Local,
-        PartitionId, Refusal, Resumed, Sink, SinkError,
+        PartitionId, Refusal, Resumed, Sink, SinkError, Upstream, upstream_offset,
     },
     progress::Progress,
 };
@@ -323,8 +322,7 @@ impl PostgresLane {
     }
 
     fn former_key(&self) -> Option<CheckpointKey> {
-        let former = self.partition.renamed_from.clone()?;
-        Some(CheckpointKey { hub: former, ..self.key() })
+        self.key().former(&self.partition)
     }
 
     /// The checkpoint: of the present name, else of the former one.
@@ -371,7 +369,14 @@ impl PostgresLane {
     /// The statements that move the checkpoint. Each must change one row.
     fn moves(&self, batch: &Batch) -> Vec<String> {
         let table = &self.shared.checkpoints;
-        let moved = |from| table.compare_and_set(&CheckpointMove { key: self.key(), from, to: batch.through });
+        let upstream = self.partition.hub.as_ref().map(|hub| Upstream {
+            consumer_group: hub.consumer_group.clone(),
+            offset: batch.events.last().and_then(|(_, last)| upstream_offset(last)).map(str::to_owned),
+        });
+        let moved = |from| {
+            let (key, to, upstream) = (self.key(), batch.through, upstream.clone());
+            table.compare_and_set(&CheckpointMove { key, from, to, upstream })
+        };
         match (self.former, self.former_key()) {
             (Some(former), Some(key)) if batch.expected == Some(former) => {
                 vec![moved(None), table.delete(&key, former)]

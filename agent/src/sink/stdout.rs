@@ -132,7 +132,7 @@ mod tests {
     fn lane(output: impl Write + Send + 'static) -> Box<dyn Lane> {
         let batch = BatchLimits { max_events: 10, max_bytes: 1000 };
         let numbering = Numbering::Assigned;
-        let partition = PartitionId { stream: "s".into(), renamed_from: None, name: "0".into(), numbering };
+        let partition = PartitionId { stream: "s".into(), renamed_from: None, name: "0".into(), numbering, hub: None };
         Stdout::writing_to(Settings { format: Format::Body, batch }, output).lane(Arc::new(partition))
     }
 

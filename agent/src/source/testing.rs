@@ -12,7 +12,8 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::{
     clock::ManualClock,
     contract::{
-        Intake, IntakeError, IntakeRequest, IntakeRequests, LossRequest, PartitionRequest, Resume, SourceBatch,
+        Creation, Intake, IntakeError, IntakeRequest, IntakeRequests, LossRequest, PartitionRequest, Resume,
+        SourceBatch,
     },
 };
 
@@ -206,7 +207,7 @@ impl FakeIntake {
     }
 
     async fn serve(self, requests: IntakeRequests) {
-        let IntakeRequests { mut queue, mut losses } = requests;
+        let IntakeRequests { mut queue, mut losses, .. } = requests;
         loop {
             let request = tokio::select! {
                 biased;
@@ -232,7 +233,8 @@ impl FakeIntake {
                 PartitionRequest::Append { batch, reply, .. } => self.append(partition, batch, reply),
                 PartitionRequest::Resume { reply, .. } => {
                     let position = self.seen().position(&partition);
-                    let _ = reply.send(Ok(Resume { high_water: Offset::BEFORE_ALL, position }));
+                    let _ =
+                        reply.send(Ok(Resume { high_water: Offset::BEFORE_ALL, position, creation: Creation::Same }));
                 }
                 _ => panic!("no source that is tested with this asks for it"),
             }

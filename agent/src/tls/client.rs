@@ -49,6 +49,12 @@ pub enum Verify {
     Nothing,
 }
 
+/// The time by which what is signed here is judged elsewhere: the clock's, or what it cannot be before.
+#[cfg(any(feature = "azure", feature = "snowpipe"))]
+pub(crate) fn now(clock: &dyn Clock) -> Timestamp {
+    clock.now().wall.max(NOT_BEFORE)
+}
+
 /// A client's side of TLS.
 pub struct Client {
     files: Reread<Arc<ClientConfig>>,

@@ -210,10 +210,15 @@ fn no_sign_of_another_notation_is_left_in_the_pages() {
     let written = Written::new();
     for page in written.pages() {
         let Some(text) = shown(&page) else { continue };
-        for sign in ["`", "\\", "@", ".It", ".Pp"] {
+        for sign in ["`", "\\", ".It", ".Pp"] {
             let found = text.lines().find(|line| line.contains(sign) && !line.contains("postgresql://"));
             assert_eq!(found, None, "{sign:?} in {}", page.display());
         }
+        // What a template has in the place of something.
+        let is_place =
+            |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        let found = text.lines().find(|line| line.split('@').skip(1).any(is_place) && line.matches('@').count() > 1);
+        assert_eq!(found, None, "a place in {}", page.display());
     }
 }
 

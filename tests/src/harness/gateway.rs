@@ -17,6 +17,7 @@ use super::{Agent, Client, binary};
 #[derive(Debug)]
 pub struct Gateway {
     directory: TempDir,
+    id: String,
     /// Where the config should put an HTTP source.
     pub http_port: u16,
     /// Where the agent serves health, metrics and status.
@@ -34,7 +35,18 @@ impl Gateway {
     pub fn within(parent: &Path) -> Self {
         let directory =
             tempfile::Builder::new().prefix("forebay-").tempdir_in(parent).expect("a directory can be made");
-        Self { directory, http_port: free_port(), observe_port: free_port(), environment: BTreeMap::new() }
+        let (id, environment) = ("gw-test".to_owned(), BTreeMap::new());
+        Self { directory, id, http_port: free_port(), observe_port: free_port(), environment }
+    }
+
+    /// The same, for an agent that goes by another id than `gw-test`.
+    pub fn of_agent(self, id: &str) -> Self {
+        Self { id: id.to_owned(), ..self }
+    }
+
+    /// What its agent goes by.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// A path in its directory.
@@ -48,9 +60,9 @@ impl Gateway {
         let directory = self.directory.path().display().to_string();
         let rest = rest.replace("{dir}", &directory).replace("{http}", &format!("127.0.0.1:{}", self.http_port));
         let config = format!(
-            "[agent]\nid = \"gw-test\"\ndata_dir = \"{directory}/data\"\nruntime_dir = \"{directory}/run\"\n\
+            "[agent]\nid = \"{}\"\ndata_dir = \"{directory}/data\"\nruntime_dir = \"{directory}/run\"\n\
              shutdown_timeout = \"20s\"\n\n[observe]\nlisten = \"127.0.0.1:{}\"\n\n{rest}",
-            self.observe_port
+            self.id, self.observe_port
         );
         fs::write(self.config_path(), config).expect("the config can be written");
     }

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::{
     harness::{Client, Ledger, NoAnswer, Outcome},
+    plant::Pace,
     random::Random,
 };
 
@@ -27,6 +28,8 @@ pub struct Producer<'a> {
     pub client: Client,
     /// Where its sends are entered.
     pub ledger: &'a Ledger,
+    /// When its events are due.
+    pub pace: Pace,
     /// Chooses sizes and shapes.
     pub random: Random,
 }
@@ -36,6 +39,7 @@ impl Producer<'_> {
     pub fn run(mut self, stop: &AtomicBool) {
         let mut next = 0;
         while !stop.load(Ordering::Relaxed) {
+            self.pace.wait(next);
             let count = 1 + self.random.below(MAX_BATCH);
             let ids: Vec<String> = (next..next + count).map(|number| format!("{}:{number}", self.lane)).collect();
             let (content_type, body) = self.request(&ids);

@@ -24,7 +24,8 @@ impl Pace {
         Self(Some((Instant::now(), per_second)))
     }
 
-    fn wait(&self, number: u64) {
+    /// Waits until what has this number is due.
+    pub fn wait(&self, number: u64) {
         if let Some((begun, per_second)) = self.0 {
             let due = Duration::from_secs_f64(number as f64 / per_second);
             sleep(due.saturating_sub(begun.elapsed()));

@@ -41,8 +41,14 @@ impl Authority {
 
     /// Signs a certificate for `name`: of a server, its host name or address; of a client, its common name.
     pub fn issue(&self, name: &str) -> Certificate {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a test names a host or an address");
-        params.distinguished_name.push(DnType::CommonName, name);
+        self.issue_for(&[name])
+    }
+
+    /// The same for a server that has several names; the first is the common one.
+    pub fn issue_for(&self, names: &[&str]) -> Certificate {
+        let alternatives: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(alternatives).expect("a test names hosts and addresses");
+        params.distinguished_name.push(DnType::CommonName, names[0]);
         let key = KeyPair::generate().expect("a key can be made");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate can be signed");
         Certificate { certificate: certificate.pem(), key: key.serialize_pem() }

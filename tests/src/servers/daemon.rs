@@ -35,6 +35,11 @@ impl Daemon {
         Self { name, child, log: log.to_owned(), last }
     }
 
+    /// Its process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until `ready`; panics if it exits instead.
     pub(super) fn wait_ready(&mut self, mut ready: impl FnMut() -> bool) {
         let name = self.name;

@@ -4,30 +4,27 @@
 use std::{
     collections::BTreeMap,
     fs,
+    ops::Deref,
     path::{Path, PathBuf},
     process::Command,
-    sync::Mutex,
 };
 
 use rustix::process::Signal;
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, Error},
-};
+use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
     authority::{Authority, Certificate},
+    control_port::{ControlPort, parse},
     daemon::Daemon,
 };
-use crate::harness::Client;
 
 /// A namespace on ports of 127.0.0.1, without hubs at first. What is in it ends with it.
 #[derive(Debug)]
 pub struct EventHubs {
-    control: Mutex<Client>,
     ports: Ports,
+    control: ControlPort,
     // Before the directory, so that it ends first.
     _daemon: Daemon,
     _directory: TempDir,
@@ -119,8 +116,7 @@ impl EventHubsBuilder {
         let mut daemon = Daemon::spawn("event hubs", &mut command, &place.join("log"), Signal::KILL);
         daemon.wait_ready(|| ready.exists());
         let ports: Ports = parse(&fs::read_to_string(&ready).expect("a file that is there can be read"));
-        let control = Mutex::new(Client::new(ports.control));
-        EventHubs { control, ports, _daemon: daemon, _directory: directory }
+        EventHubs { ports, control: ControlPort(ports.control), _daemon: daemon, _directory: directory }
     }
 }
 
@@ -174,40 +170,17 @@ impl EventHubs {
         ids.flat_map(|id| self.stored(hub, id)).collect()
     }
 
-    /// Arms a fault, and returns its number.
-    pub fn arm(&self, fault: &Value) -> u64 {
-        self.ask("POST", "/faults", fault)["id"].as_u64().expect("a fault has a number")
-    }
-
-    /// How often the fault with this number has happened.
-    pub fn happened(&self, fault: u64) -> u64 {
-        let all = self.ask("GET", "/faults", &Value::Null);
-        let found = all.as_array().expect("a list").iter().find(|armed| armed["id"] == fault);
-        found.expect("it was armed")["happened"].as_u64().expect("a count")
-    }
-
-    /// Changes settings.
-    pub fn set(&self, settings: &Value) {
-        self.ask("PATCH", "/settings", settings);
-    }
-
     /// `up`, `silent` or `down`.
     pub fn network(&self, state: &str) {
         self.ask("POST", "/network", &json!({ "state": state }));
     }
+}
 
-    /// Asks its control port; panics at anything but success.
-    pub fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        parse(&self.request(method, path, &body))
-    }
+impl Deref for EventHubs {
+    type Target = ControlPort;
 
-    fn request(&self, method: &str, path: &str, body: &str) -> String {
-        let mut control = self.control.lock().expect("no holder of this lock panics");
-        let answer = control.request(method, path, &[], body.as_bytes()).expect("the control port answers");
-        drop(control);
-        assert_eq!(answer.status, 200, "{method} {path} {body}: {}", answer.body);
-        answer.body
+    fn deref(&self) -> &ControlPort {
+        &self.control
     }
 }
 
@@ -216,13 +189,13 @@ pub fn emulator_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("emulator/eventhub")
 }
 
-/// A program of those that `need_event_hubs` installs: `node` or `python`.
+/// A program of those that `need_event_hubs` and `need_snowflake` install: `node` or `python`.
 pub fn emulator_program(name: &str) -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
     let program = workspace.join(".venv/bin").join(name);
     assert!(
         program.exists(),
-        "{} is missing: run need_event_hubs of tests/need.sh, as tests/run does",
+        "{} is missing: run need_event_hubs and need_snowflake of tests/need.sh, as tests/run does",
         program.display()
     );
     program
@@ -232,8 +205,4 @@ fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>
     let text = String::deserialize(deserializer)?;
     let bytes = (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16));
     bytes.collect::<Result<_, _>>().map(Some).map_err(D::Error::custom)
-}
-
-fn parse<T: DeserializeOwned>(text: &str) -> T {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("the emulator said {text:?}: {error}"))
 }

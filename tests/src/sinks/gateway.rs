@@ -10,7 +10,7 @@ use std::{
 };
 
 use forebay::{
-    contract::{Shutdown, Sink},
+    contract::{HubId, Shutdown, Sink},
     delivery::Delivery,
     fence::Fences,
     progress::{Condition, Progress},
@@ -46,6 +46,8 @@ pub struct Gateway {
     pub buffer: Buffer,
     /// Shared by its deliveries.
     pub fences: Fences,
+    /// The hubs that streams come from, whose partitions other gateways deliver too.
+    pub hubs: BTreeMap<String, Arc<HubId>>,
     directory: TempDir,
 }
 
@@ -79,7 +81,7 @@ impl Gateway {
         let mut options = Options::new(directory.path().join(FILE), Arc::new(StoppedClock));
         options.durability = Durability::ProcessCrash;
         let buffer = options.open().expect("the buffer opens");
-        Self { buffer, fences: Fences::default(), directory }
+        Self { buffer, fences: Fences::default(), hubs: BTreeMap::new(), directory }
     }
 
     /// Where the buffer's files are.
@@ -160,6 +162,7 @@ impl Gateway {
             buffer: self.buffer.clone(),
             streams: streams.iter().map(|stream| (*stream).to_owned()).collect(),
             renamed_from: renamed.iter().map(|(now, before)| ((*now).to_owned(), (*before).to_owned())).collect(),
+            hubs: self.hubs.clone(),
             control: None,
             max_bytes_per_second: None,
             progress: Arc::clone(&progress),
@@ -239,8 +242,13 @@ impl Running {
 
     /// Waits until a lane waits for something outside, and returns what it says.
     pub async fn waiting(&self, lane: &str) -> String {
+        self.waiting_for(lane, "").await
+    }
+
+    /// The same, until it says these words.
+    pub async fn waiting_for(&self, lane: &str, words: &str) -> String {
         self.until(lane, |condition| match condition {
-            Condition::Waiting(why) => Some(why.clone()),
+            Condition::Waiting(why) if why.contains(words) => Some(why.clone()),
             _ => None,
         })
         .await

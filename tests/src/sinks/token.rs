@@ -10,7 +10,8 @@ use std::{
 };
 
 use forebay::contract::{
-    Batch, BatchLimits, BoxFuture, Destination, Lane, Local, PartitionId, Progress, Refusal, Resumed, Sink, SinkError,
+    Batch, BatchLimits, BoxFuture, Destination, Lane, Local, PartitionId, Progress, Refusal, RefusedRange, Resumed,
+    Sink, SinkError,
 };
 use forebay_buffer::{Checkpoint, Offset};
 
@@ -234,7 +235,15 @@ impl Lane for TokenLane {
                 };
                 Ok(Resumed {
                     destination: Destination::At(found),
-                    refusals: refusals(channel.errors.get(kept.errors..).unwrap_or_default()),
+                    refusals: refusals(channel.errors.get(kept.errors..).unwrap_or_default())
+                        .into_iter()
+                        .map(|Refusal { offset, code, reason }| RefusedRange {
+                            after: Offset(offset.0 - 1),
+                            through: offset,
+                            code,
+                            reason,
+                        })
+                        .collect(),
                     note: Some(now.to_bytes()),
                 })
             })

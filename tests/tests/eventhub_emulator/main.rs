@@ -1,12 +1,12 @@
 //! The emulator of Event Hubs before its judges: the vendors' own SDKs, which produce to it, consume from it, and live
 //! through its faults. What they find themselves is in `emulator/eventhub/judges`; what they have sent is judged here.
 
-mod judge;
-
 use std::collections::BTreeMap;
 
-use forebay_tests::servers::StoredEvent;
-use judge::{HUB, Namespace, SDKS, Sdk};
+use forebay_tests::{
+    judge::{HUB, Namespace, SDKS, Sdk},
+    servers::StoredEvent,
+};
 use serde_json::{Value, json};
 
 /// Keys and the hashes that the gateway of the service has for them, as Microsoft's SDKs publish them in their tests.

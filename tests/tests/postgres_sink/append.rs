@@ -98,6 +98,7 @@ async fn the_checkpoint_of_a_renamed_stream_is_carried_on_under_its_new_name() {
         renamed_from: Some("line1".into()),
         name: "0".into(),
         numbering: Numbering::Assigned,
+        hub: None,
     };
     let mut after = Stream::of(&sink, renamed());
     assert_eq!(after.resume().await, Ok(Some(at(2))));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use forebay::{
-    client::postgres::{Class, Connection, Encryption, Error, Server, Settings, SslMode, Url, connect},
+    client::postgres::{Class, Connection, Encryption, Error, Password, Server, Settings, SslMode, Url, connect},
     clock::SystemClock,
     secret::{Secret, SecretSource},
 };
@@ -14,7 +14,7 @@ const ALL: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "v
 fn to(postgres: &Postgres, host: &str, mode: &str) -> Settings {
     let url = format!("postgresql://{}@{host}:{}/postgres?sslmode={mode}", Postgres::USER, postgres.port());
     let mut settings = Url::parse(&url).and_then(Url::settings).expect("a URL");
-    settings.password = Some(SecretSource::Inline(Secret::new(Postgres::PASSWORD)));
+    settings.password = Some(Password::Secret(SecretSource::Inline(Secret::new(Postgres::PASSWORD))));
     settings
 }
 

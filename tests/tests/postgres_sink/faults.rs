@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::{contract::SinkError, secret::SecretSource};
+use forebay::{client::postgres::Password, contract::SinkError, secret::SecretSource};
 use forebay_buffer::Event;
 use forebay_tests::{
     harness::wait_until,
@@ -224,7 +224,7 @@ async fn a_password_that_is_changed_is_waited_for_and_read_again() {
     let postgres = Postgres::builder().passwords().start();
     let file = tempfile::NamedTempFile::new().expect("a file can be made");
     let mut settings = settings(&format!("{}?sslmode=disable", postgres.url()));
-    settings.connection.password = Some(SecretSource::File(file.path().to_owned()));
+    settings.connection.password = Some(Password::Secret(SecretSource::File(file.path().to_owned())));
     set_up(&postgres, &settings);
     let sink = sink(settings);
     let mut stream = Stream::new(&sink, "0");

@@ -8,4 +8,5 @@ mod faults;
 mod pooler;
 mod refusals;
 mod rig;
+mod token;
 mod upsert;

@@ -9,7 +9,10 @@ use forebay::{
         Batch, BatchLimits, Destination, KeptBy, Lane, Local, PartitionId, Progress, Refusal, Resumed, Sink, SinkError,
     },
     progress,
-    sink::postgres::{Postgres as PostgresSink, Settings, Source, create_table, default_mapping},
+    sink::{
+        postgres::{Postgres as PostgresSink, Settings, create_table, default_mapping},
+        source::Source,
+    },
 };
 use forebay_buffer::{Checkpoint, Event, Generation, Numbering, Offset, Tag, Timestamp};
 use forebay_tests::servers::Postgres;
@@ -87,6 +90,7 @@ impl Stream {
                 renamed_from: None,
                 name: partition.into(),
                 numbering: Numbering::Assigned,
+                hub: None,
             },
         )
     }
@@ -97,7 +101,8 @@ impl Stream {
 
     /// Asks the destination what it has, and goes on from there.
     pub(crate) async fn resume(&mut self) -> Result<Option<Checkpoint>, SinkError> {
-        let Resumed { destination, refusals, note } = self.lane.resume(Local::default()).await?;
+        let Resumed { destination, refusals, note } =
+            self.lane.resume(Local { generation: Generation(1), checkpoint: None, note: None }).await?;
         assert_eq!((refusals, note), (Vec::new(), None));
         self.expected = match destination {
             Destination::At(checkpoint) => Some(checkpoint),

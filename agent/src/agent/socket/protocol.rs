@@ -15,7 +15,7 @@ pub enum Request {
     RetryDeadLetters {
         /// Which.
         ids: Vec<i64>,
-        /// Even into a destination where they may overwrite newer rows.
+        /// Even where they may overwrite newer rows, or may be there already.
         force: bool,
     },
     /// Drop dead letters.

@@ -25,10 +25,14 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    Class, Error, OLDEST_SERVER, Settings, SslMode,
+    Class, Error, OLDEST_SERVER, Password, Settings, SslMode,
     socket::{Address, Socket},
 };
-use crate::tls::client::Client as TlsClient;
+use crate::{
+    client::azure::{self, Credential, Token},
+    secret::Secret,
+    tls::client::Client as TlsClient,
+};
 
 /// How long a statement may go without its answer: longer than the server waits for any lock in our transactions.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,6 +79,8 @@ pub struct Server {
     settings: Settings,
     address: Address,
     clock: Arc<dyn Clock>,
+    /// Whose tokens are the password, if it is one.
+    credential: Option<Arc<Credential>>,
     /// Made when it is first needed, and kept: it reads its files again by itself when they change.
     tls: OnceCell<TlsClient>,
 }
@@ -88,7 +94,11 @@ impl Server {
     /// Connects to nothing yet.
     pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Self {
         let address = Address::new(&settings.host, settings.port);
-        Self { settings, address, clock, tls: OnceCell::new() }
+        let credential = match &settings.password {
+            Some(Password::AzureToken(identity)) => Some(Credential::new((**identity).clone(), Arc::clone(&clock))),
+            _ => None,
+        };
+        Self { settings, address, clock, credential, tls: OnceCell::new() }
     }
 
     /// What it was made of.
@@ -100,7 +110,10 @@ impl Server {
     pub async fn connect(&self) -> Result<Connection, Error> {
         let settings = &self.settings;
         let attempt = async {
-            let connection = self.by_sslmode().await?;
+            let connection = match &self.credential {
+                Some(credential) => self.by_token(credential).await?,
+                None => self.by_sslmode(self.password()?.as_ref()).await?,
+            };
             match connection.server_version {
                 version if version < OLDEST_SERVER => Err(Error::Confused(format!(
                     "the server's version is {}: {} and later are supported",
@@ -119,40 +132,63 @@ impl Server {
         }
     }
 
-    async fn by_sslmode(&self) -> Result<Connection, Error> {
-        let mode = self.settings.sslmode;
-        if self.settings.is_local() || mode == SslMode::Disable {
-            return self.plain().await;
-        }
-        match mode {
-            SslMode::Allow => match self.plain().await {
-                Err(error) if is_refused_like_this(&error) => self.encrypted(Negotiation::Require).await,
-                outcome => outcome,
-            },
-            SslMode::Prefer => match self.encrypted(Negotiation::Prefer).await {
-                Err(error @ (Error::Server(_) | Error::Login(_))) if may_be_plain(&error) => self.plain().await,
-                outcome => outcome,
-            },
-            _ => self.encrypted(Negotiation::Require).await,
+    fn password(&self) -> Result<Option<Secret>, Error> {
+        match &self.settings.password {
+            Some(Password::Secret(source)) => source.read().map(Some).map_err(Error::Login),
+            _ => Ok(None),
         }
     }
 
-    async fn plain(&self) -> Result<Connection, Error> {
+    async fn by_token(&self, credential: &Credential) -> Result<Connection, Error> {
+        if !self.settings.sslmode.is_encrypted() && !self.settings.is_local() {
+            return Err(Error::Confused(format!("a token does not go where sslmode is {}", self.settings.sslmode)));
+        }
+        let token: Token = credential.token(azure::POSTGRES).await.map_err(|error| match error.is_passing() {
+            true => Error::Lost(format!("{error:#}")),
+            false => Error::Login(format!("{error:#}")),
+        })?;
+        let outcome = self.by_sslmode(Some(&token.secret)).await;
+        if matches!(&outcome, Err(Error::Server(error)) if error.class() == Class::Login) {
+            // What it stands for may have changed since: the next attempt has another.
+            credential.forget(azure::POSTGRES, &token);
+        }
+        outcome
+    }
+
+    async fn by_sslmode(&self, password: Option<&Secret>) -> Result<Connection, Error> {
+        let mode = self.settings.sslmode;
+        if self.settings.is_local() || mode == SslMode::Disable {
+            return self.plain(password).await;
+        }
+        match mode {
+            SslMode::Allow => match self.plain(password).await {
+                Err(error) if is_refused_like_this(&error) => self.encrypted(Negotiation::Require, password).await,
+                outcome => outcome,
+            },
+            SslMode::Prefer => match self.encrypted(Negotiation::Prefer, password).await {
+                Err(error @ (Error::Server(_) | Error::Login(_))) if may_be_plain(&error) => self.plain(password).await,
+                outcome => outcome,
+            },
+            _ => self.encrypted(Negotiation::Require, password).await,
+        }
+    }
+
+    async fn plain(&self, password: Option<&Secret>) -> Result<Connection, Error> {
         let socket = self.open().await?;
         let encryption = if self.settings.is_local() { Encryption::Local } else { Encryption::None };
-        let mut connection = log_in(socket, NoTls, &self.settings, Negotiation::Disable).await?;
+        let mut connection = log_in(socket, NoTls, &self.settings, Negotiation::Disable, password).await?;
         connection.encryption = encryption;
         Ok(connection)
     }
 
-    async fn encrypted(&self, negotiation: Negotiation) -> Result<Connection, Error> {
+    async fn encrypted(&self, negotiation: Negotiation, password: Option<&Secret>) -> Result<Connection, Error> {
         let tls = self.tls().await?;
         let mut connector = MakeRustlsConnect::new((*tls.config()).clone());
         let Ok(connector) = MakeTlsConnect::<Socket>::make_tls_connect(&mut connector, &self.settings.host);
         let socket = self.open().await?;
         let used = Arc::new(AtomicBool::new(false));
         let connector = Noting { connector, used: Arc::clone(&used) };
-        let mut connection = log_in(socket, connector, &self.settings, negotiation).await?;
+        let mut connection = log_in(socket, connector, &self.settings, negotiation, password).await?;
         if used.load(Ordering::Relaxed) {
             connection.encryption = Encryption::Tls;
         }
@@ -186,6 +222,11 @@ fn at(settings: &Settings, error: Error) -> Error {
         Error::Confused(message) => Error::Confused(to(message)),
         Error::Server(mut server) => {
             let advice = match Class::of(&server.code) {
+                Class::Login if matches!(settings.password, Some(Password::AzureToken(_))) => format!(
+                    "; {:?} must be a role that was made for this very identity of Microsoft Entra \
+                     (pgaadauth_create_principal)",
+                    settings.user
+                ),
                 Class::Login => format!("; look at the password and at pg_hba.conf for user {:?}", settings.user),
                 _ => String::new(),
             };
@@ -221,7 +262,13 @@ impl<T: TlsConnect<Socket>> TlsConnect<Socket> for Noting<T> {
     }
 }
 
-async fn log_in<T>(socket: Socket, tls: T, settings: &Settings, negotiation: Negotiation) -> Result<Connection, Error>
+async fn log_in<T>(
+    socket: Socket,
+    tls: T,
+    settings: &Settings,
+    negotiation: Negotiation,
+    password: Option<&Secret>,
+) -> Result<Connection, Error>
 where
     T: TlsConnect<Socket>,
     T::Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -230,8 +277,8 @@ where
     config.user(&settings.user).dbname(&settings.database).application_name(&settings.application_name);
     // The name is for the handshake only: the line is there already.
     config.host(&settings.host).ssl_mode(negotiation);
-    if let Some(password) = &settings.password {
-        config.password(password.read().map_err(Error::Login)?.expose());
+    if let Some(password) = password {
+        config.password(password.expose());
     }
     let (client, mut connection) = config.connect_raw(socket, tls).await?;
     let version = connection.parameter("server_version").and_then(version).unwrap_or_default();

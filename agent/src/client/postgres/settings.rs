@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    client::azure,
     secret::SecretSource,
     tls::client::{ClientSettings, Verify},
 };
@@ -21,8 +22,8 @@ pub struct Settings {
     pub database: String,
     /// Who logs in.
     pub user: String,
-    /// With which password. It is read again for each connection.
-    pub password: Option<SecretSource>,
+    /// With which password.
+    pub password: Option<Password>,
     /// How far the connection is protected.
     pub sslmode: SslMode,
     /// The files that TLS needs.
@@ -44,6 +45,15 @@ impl Settings {
     pub fn is_local(&self) -> bool {
         self.host.starts_with('/')
     }
+}
+
+/// A password. There may be another for each connection.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Password {
+    /// It is read again for each.
+    Secret(SecretSource),
+    /// A token of Microsoft Entra for this identity. It goes to no server without TLS.
+    AzureToken(Box<azure::Settings>),
 }
 
 /// libpq's `sslmode` (PostgreSQL documentation, section "SSL Support", table "SSL Mode Descriptions").
@@ -81,6 +91,11 @@ impl SslMode {
             let names = Self::ALL.map(|(name, _)| format!("\"{name}\"")).join(", ");
             format!("has an sslmode that is none of {names}")
         })
+    }
+
+    /// Whether nothing but TLS will do.
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Self::Require | Self::VerifyCa | Self::VerifyFull)
     }
 
     /// How far the server must prove who it is.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use percent_encoding::percent_decode_str;
 
-use super::{Settings, SslMode, settings::DEFAULT_CONNECT_TIMEOUT};
+use super::{Password, Settings, SslMode, settings::DEFAULT_CONNECT_TIMEOUT};
 use crate::{secret::Secret, secret::SecretSource, tls::client::ClientSettings};
 
 /// The parameters that are understood.
@@ -112,7 +112,7 @@ impl Url {
             port: self.port.unwrap_or(5432),
             database: self.database.unwrap_or_else(|| user.clone()),
             user,
-            password: self.password.map(SecretSource::Inline),
+            password: self.password.map(SecretSource::Inline).map(Password::Secret),
             sslmode: self.sslmode.unwrap_or_default(),
             tls: ClientSettings {
                 ca_file: self.ca_file,
@@ -158,7 +158,7 @@ mod tests {
         let settings = settings(url);
         assert_eq!((settings.user.as_str(), settings.database.as_str()), ("ingest", "plant"));
         assert_eq!((settings.host.as_str(), settings.port), ("db.example", 6432));
-        assert_eq!(settings.password, Some(SecretSource::Inline(Secret::new("p@ss"))));
+        assert_eq!(settings.password, Some(Password::Secret(SecretSource::Inline(Secret::new("p@ss")))));
         assert_eq!((settings.sslmode, settings.connect_timeout.as_secs()), (SslMode::VerifyFull, 7));
         assert_eq!((settings.tls.ca_file, settings.application_name.as_str()), (Some("/ca.pem".into()), "gw"));
     }

@@ -1,8 +1,10 @@
-//! What the destinations say, for `check --connect`.
+//! What destinations and hubs say, for `check --connect`.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{finding, ok};
+#[cfg(feature = "eventhub")]
+use crate::config::SourceKind;
 use crate::{
     agent::build_sink,
     command::{failure::Outcome, run::in_runtime, setting::Setting},
@@ -14,7 +16,7 @@ use crate::{
 /// How long one destination may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks every sink.
+/// Asks every sink, and every hub.
 pub(super) fn check(setting: &Setting, config: &Config) -> Outcome<Vec<Finding>> {
     let (config, clock) = (config.clone(), Arc::clone(&setting.clock));
     in_runtime(async move {
@@ -42,6 +44,14 @@ pub(super) fn check(setting: &Setting, config: &Config) -> Outcome<Vec<Finding>>
                     let message = format!("did not answer within {}", crate::command::units::duration(PATIENCE));
                     findings.push(finding(Severity::Error, subject, message, "look at the network"));
                 }
+            }
+        }
+        #[cfg(feature = "eventhub")]
+        for (name, source) in &config.sources {
+            if let SourceKind::EventHub(settings) = &source.kind {
+                findings.extend(
+                    crate::source::eventhub::check(settings, Arc::clone(&clock), &format!("source {name}")).await,
+                );
             }
         }
         findings.extend(super::control::look(&config, &clock).await);

@@ -4,14 +4,23 @@ use std::sync::Arc;
 
 use forebay_buffer::clock::Clock;
 
-use super::ok;
 #[cfg(feature = "postgres")]
-use crate::config::{SinkConfig, SinkKind};
+use super::finding;
+use super::ok;
+#[cfg(feature = "snowpipe")]
+use crate::control::snowflake::{self, Snowflake};
 use crate::{
     agent::build_control,
     command::units,
     config::{Config, ControlBackend, RowKeeper},
     contract::Finding,
+};
+#[cfg(feature = "postgres")]
+use crate::{
+    client::postgres::OwnershipTable,
+    config::{SinkConfig, SinkKind},
+    contract::Severity,
+    control::postgres,
 };
 
 const SUBJECT: &str = "control table";
@@ -46,13 +55,17 @@ pub(super) async fn look_at_own(config: &Config, name: &str, clock: &Arc<dyn Clo
     {
         let subject = format!("checkpoints of the sink {name}");
         let (connection, table) = (&sink.connection, &config.control.table);
-        return crate::control::postgres::look(connection, table, false, Arc::clone(clock), &subject).await;
+        let shape = &postgres::CHECKPOINTS;
+        return postgres::look(connection, table, shape, false, Arc::clone(clock), &subject).await;
     }
     Vec::new()
 }
 
 /// Asks the server.
-#[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "nothing in this build has a control table"))]
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "snowpipe")),
+    expect(unused_variables, reason = "nothing in this build has a control table")
+)]
 pub(super) async fn look(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Finding> {
     match &config.control.backend {
         ControlBackend::Nothing => Vec::new(),
@@ -67,7 +80,26 @@ pub(super) async fn look(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Finding
                 config.control.keeper(&sink.kind) == RowKeeper::Sink && role == Some(&settings.user)
             };
             let (table, privileges) = (&config.control.table, !config.sinks.values().any(is_seen_to));
-            crate::control::postgres::look(settings, table, privileges, Arc::clone(clock), SUBJECT).await
+            let shape = &postgres::CHECKPOINTS;
+            let mut found = postgres::look(settings, table, shape, privileges, Arc::clone(clock), SUBJECT).await;
+            match OwnershipTable::beside(table) {
+                Ok(OwnershipTable(claims)) if config.shares_out() => {
+                    let (shape, clock) = (&postgres::CLAIMS, Arc::clone(clock));
+                    found.extend(postgres::look(settings, &claims, shape, true, clock, "claims").await);
+                }
+                Err(problem) if config.shares_out() => {
+                    let remedy = "give the control table a shorter name";
+                    found.push(finding(Severity::Error, "claims", problem, remedy));
+                }
+                _ => {}
+            }
+            found
+        }
+        #[cfg(feature = "snowpipe")]
+        ControlBackend::Snowflake(settings) => {
+            let control = Snowflake::new(settings.place.clone(), Arc::clone(clock));
+            let shares_out = config.shares_out() && settings.is_durable;
+            snowflake::look(&control, settings.is_hybrid, shares_out, SUBJECT).await
         }
     }
 }

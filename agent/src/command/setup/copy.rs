@@ -7,7 +7,7 @@
 //! A row is only ever added. Where the present table has another one already, that is the newer, or someone else's: it is
 //! listed and left as it is. Every row that was added is read again before it counts.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use forebay_buffer::Checkpoint;
 
@@ -72,8 +72,10 @@ pub(super) async fn copy(setting: &Setting, before: &Config, config: &Config) ->
         }
     }
     let mut left = 0;
+    let hubs = config.hubs();
+    let namespaces = hubs.values().map(|hub| hub.namespace.clone()).chain([config.agent.id.clone()]).collect();
     for carry in &carries {
-        let copied = carry_over(carry, &config.agent.id).await?;
+        let copied = carry_over(carry, &namespaces).await?;
         output::print(&copied.told(carry.from.place(), carry.to.place()))?;
         left += copied.left;
     }
@@ -159,10 +161,14 @@ impl Copied {
     }
 }
 
-/// Adds the rows of `namespace` that are chosen and not there yet.
-async fn carry_over(carry: &Carry, namespace: &str) -> Outcome<Copied> {
+/// Adds the rows of `namespaces` that are chosen and not there yet.
+async fn carry_over(carry: &Carry, namespaces: &BTreeSet<String>) -> Outcome<Copied> {
     let Carry { from, to, keeper, choose } = carry;
-    let (rows, there) = (list(&**from, namespace).await?, list(&**to, namespace).await?);
+    let (mut rows, mut there) = (Vec::new(), Vec::new());
+    for namespace in namespaces {
+        rows.extend(list(&**from, namespace).await?);
+        there.extend(list(&**to, namespace).await?);
+    }
     let mut done = Copied::default();
     for row in rows {
         let key = &row.key;
@@ -176,7 +182,7 @@ async fn carry_over(carry: &Carry, namespace: &str) -> Outcome<Copied> {
             }
             Choice::Copy => match (&row.checkpoint, present) {
                 (Err(why), _) => Err(format!("left: {why}")),
-                (Ok(former), None) => match add(&**to, *keeper, key, *former).await? {
+                (Ok(former), None) => match add(&**to, *keeper, &row, *former).await? {
                     true => {
                         done.copied += 1;
                         Ok(format!("copied: {}", show(former)))
@@ -207,9 +213,10 @@ fn compare(former: &Checkpoint, present: &ControlRow, keeper: KeptBy) -> Result<
 }
 
 /// Adds one row, and reads it again. `false`: there is one by now.
-async fn add(to: &dyn Control, keeper: KeptBy, key: &CheckpointKey, checkpoint: Checkpoint) -> Outcome<bool> {
+async fn add(to: &dyn Control, keeper: KeptBy, row: &ControlRow, checkpoint: Checkpoint) -> Outcome<bool> {
+    let (key, upstream) = (&row.key, row.upstream.clone());
     let failed = |doing: &str, error: ControlError| failure(&format!("{doing} {key} in {}", to.place()), &error);
-    let is_added = match to.save(&[CheckpointMove { key: key.clone(), from: None, to: checkpoint }]).await {
+    let is_added = match to.save(&[CheckpointMove { key: key.clone(), from: None, to: checkpoint, upstream }]).await {
         Ok(()) => true,
         // By our own hand, if the first answer was lost.
         Err(ControlError::Moved(_)) => false,

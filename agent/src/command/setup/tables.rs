@@ -2,16 +2,15 @@
 
 use std::fmt::Write;
 
-use super::NOTHING;
 use crate::{
-    client::postgres::{Identifier, Settings, StatusTable, TableName},
+    client::postgres::{Identifier, OwnershipTable, Settings, StatusTable, TableName},
     config::{Config, ControlBackend, SinkKind, is_same_database},
     contract::KeptBy,
     control::postgres::grant_connect,
     sink::postgres::{CHECKPOINT_PRIVILEGES, create_table, grant_temporary, table_privileges},
 };
 
-/// What the agent does with the rows of the control table.
+/// What the agent does with the rows of the control table and with claims.
 const CONTROL_PRIVILEGES: [&str; 3] = ["SELECT", "INSERT", "UPDATE"];
 
 /// One database, and the tables to be there.
@@ -41,7 +40,14 @@ pub(super) fn of(config: &Config) -> Vec<Place> {
     let checkpoints = StatusTable { name: config.control.table.clone(), kept_by: KeptBy::Sink };
     let rows = || (checkpoints.name.clone(), checkpoints.create());
     if let ControlBackend::Postgres(connection) = &config.control.backend {
-        place(&mut places, connection).add(connection, rows(), "the control table".to_owned(), &CONTROL_PRIVILEGES);
+        let place = place(&mut places, connection);
+        place.add(connection, rows(), "the control table".to_owned(), &CONTROL_PRIVILEGES);
+        if let Ok(claims) = OwnershipTable::beside(&checkpoints.name)
+            && config.shares_out()
+        {
+            let what = "who reads which partition of a hub".to_owned();
+            place.add(connection, (claims.0.clone(), claims.create()), what, &CONTROL_PRIVILEGES);
+        }
     }
     for (name, sink) in &config.sinks {
         let SinkKind::Postgres(settings) = &sink.kind else { continue };
@@ -100,9 +106,6 @@ impl Place {
 /// The statements for someone who may create tables, place by place.
 pub(super) fn sql(places: &[Place]) -> String {
     let mut out = String::new();
-    if places.is_empty() {
-        push(&mut out, format_args!("-- {NOTHING}"));
-    }
     for place in places {
         push(&mut out, format_args!("-- In {}, as a role that may create tables:\n", place.connection.place()));
         for connect in &place.connects {

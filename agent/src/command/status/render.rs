@@ -85,6 +85,10 @@ fn sources(report: &Report, history: &History) -> String {
         if duplicates > 0 {
             text += &format!("{}: {} duplicates left out\n", source.name, units::count(duplicates));
         }
+        let upstream: u64 = source.lag_events.values().sum();
+        if upstream > 0 {
+            text += &format!("{}: {} more events upstream\n", source.name, units::count(upstream));
+        }
     }
     text
 }
@@ -217,6 +221,7 @@ pub(super) mod tests {
                     bytes: 1 << 20,
                     oldest_age_seconds: Some(7_500.0),
                 }],
+                lag_events: BTreeMap::new(),
             }],
             sinks: vec![SinkReport {
                 name: "files".to_owned(),

@@ -3,28 +3,23 @@
 use std::path::PathBuf;
 
 use crate::{
-    client::postgres::{Identifier, Settings, SslMode, TableName, Url},
+    client::postgres::{Identifier, Password, Settings, SslMode, TableName, Url},
     config::{
         SinkKind,
         key::Key,
-        kind::{self, Choice, Count, FilePath, HostName, Password, PlainText},
+        kind::{self, Choice, Count, FilePath, HostName, PlainText},
+        login::{AuthMode, auth_mode, check_token, read_token, refuse_password},
         reading::Section,
         report::Reported,
     },
     secret::SecretSource,
 };
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AuthMode {
-    Password,
-    AzureToken,
-}
-
 pub(super) static DATABASE: Key<kind::Identifier> = Key::optional(
     "database",
     kind::Identifier,
-    "that of the first Postgres sink by name",
-    "The database that the control table is in. It must be given where host is.",
+    "that of the sink by whose login the agent goes there",
+    "The database that the control table is in. It must be given where host is, or a login to Snowflake of its own.",
 )
 .variable("TARGET_DB");
 
@@ -32,12 +27,16 @@ pub(super) static SCHEMA: Key<kind::Identifier> =
     Key::with_default("schema", kind::Identifier, r#""public""#, "The schema that the control table is in.")
         .variable("TARGET_SCHEMA");
 
+/// What the table of checkpoints is called where nothing is said.
+#[cfg(feature = "snowpipe")]
+pub(super) const TABLE_NAME: &str = "ingestion_status";
+
 pub(super) static TABLE: Key<kind::Identifier> = Key::with_default(
     "table",
     kind::Identifier,
     r#""ingestion_status""#,
     "The control table's name. A Postgres sink whose database is another keeps its rows there, in a table of the same \
-     schema and name.",
+     schema and name. In Snowflake, names are in upper case, unless they stand in double quotes of their own.",
 )
 .variable("TARGET_TABLE");
 
@@ -62,9 +61,9 @@ pub(super) static USER: Key<PlainText> = Key::optional(
 )
 .variable("CONTROL_PG_USER");
 
-pub(super) static PASSWORD: Key<Password> = Key::optional(
+pub(super) static PASSWORD: Key<kind::Password> = Key::optional(
     "password",
-    Password,
+    kind::Password,
     "what password_file holds; if that is not given either, the sink's, or none where host is given",
     "The role's password; password_file is better.",
 )
@@ -106,16 +105,8 @@ pub(super) static KEY_FILE: Key<FilePath> = Key::optional(
     "The private key of certificate_file, PEM.",
 );
 
-pub(super) static AUTH_MODE: Key<Choice<AuthMode>> = Key::with_default(
-    "auth_mode",
-    Choice {
-        what: "way to log in",
-        of: &[("password", AuthMode::Password), ("azure_token", AuthMode::AzureToken)],
-    },
-    r#""password""#,
-    "How the agent shows who it is. \"azure_token\" comes with the Event Hubs support, which this version does not have.",
-)
-.variable("CONTROL_PG_AUTH_MODE");
+pub(super) static AUTH_MODE: Key<Choice<AuthMode>> =
+    auth_mode("the sink's; where host is given, \"password\"").variable("CONTROL_PG_AUTH_MODE");
 
 /// What is said of the place.
 pub(super) struct Said {
@@ -125,6 +116,8 @@ pub(super) struct Said {
     port: Option<u16>,
     user: Option<String>,
     password: Option<SecretSource>,
+    mode: Option<AuthMode>,
+    token: Option<Password>,
     sslmode: Option<SslMode>,
     ca_file: Option<PathBuf>,
     certificate: Option<(PathBuf, PathBuf)>,
@@ -137,7 +130,9 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Result<Said, Reported> 
     let password = password(section);
     let (sslmode, ca_file) = (section.given(&SSLMODE), section.given(&CA_FILE));
     let certificate = certificate(section);
-    auth_mode(section)?;
+    let mode = section.given(&AUTH_MODE);
+    let token = mode.and_then(|mode| read_token(section, mode).map(|token| (mode, token)));
+    let (mode, token) = token?;
     Ok(Said {
         table: TableName { schema: schema?, table: table? },
         database: database?,
@@ -145,6 +140,8 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Result<Said, Reported> 
         port: port?.map(|port| u16::try_from(port).expect("the kind allows no larger one")),
         user: user?,
         password: password?,
+        mode,
+        token,
         sslmode: sslmode?,
         ca_file: ca_file?,
         certificate: certificate?,
@@ -178,16 +175,6 @@ fn certificate(section: &mut Section<'_, '_, '_>) -> Result<Option<(PathBuf, Pat
     }
 }
 
-fn auth_mode(section: &mut Section<'_, '_, '_>) -> Result<(), Reported> {
-    match section.value(&AUTH_MODE)? {
-        AuthMode::Password => Ok(()),
-        AuthMode::AzureToken => {
-            let problem = "is \"azure_token\", which comes with the Event Hubs support; this version does not have it";
-            Err(section.error(AUTH_MODE.name, problem, "use \"password\""))
-        }
-    }
-}
-
 impl Said {
     /// Whether it is a place of its own.
     pub(super) fn has_host(&self) -> bool {
@@ -213,17 +200,27 @@ impl Said {
             settings.database = database.as_str().to_owned();
         }
         settings.port = self.port.unwrap_or(settings.port);
-        // Another role's password is not this one's.
-        if let Some(user) = self.user.filter(|user| *user != settings.user) {
-            settings.user = user;
-            settings.password = None;
-        }
-        settings.password = self.password.or(settings.password);
+        let is_same_role = self.user.as_ref().is_none_or(|user| *user == settings.user);
+        settings.user = self.user.unwrap_or(settings.user);
+        settings.password = match (self.token, self.password) {
+            (Some(_), Some(_)) => {
+                let key = if section.has(PASSWORD.name) { PASSWORD.name } else { PASSWORD_FILE.name };
+                return Err(refuse_password(section, key));
+            }
+            (Some(token), None) => Some(token),
+            (None, Some(password)) => Some(Password::Secret(password)),
+            (None, None) => settings.password.filter(|sinks| match sinks {
+                // Another role's password is not this one's.
+                Password::Secret(_) => is_same_role,
+                Password::AzureToken(_) => self.mode.is_none(),
+            }),
+        };
         settings.sslmode = self.sslmode.unwrap_or(settings.sslmode);
         settings.tls.ca_file = self.ca_file.or(settings.tls.ca_file);
         if let Some((certificate, key)) = self.certificate {
             (settings.tls.certificate_file, settings.tls.key_file) = (Some(certificate), Some(key));
         }
+        check_token(section, &settings)?;
         Ok(settings)
     }
 

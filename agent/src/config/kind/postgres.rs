@@ -1,14 +1,10 @@
 //! What Postgres has of its own: addresses of servers, names of tables and columns, and what fills the columns.
 
+use super::columns;
 use crate::{
     client::postgres::{Identifier, TableName, Url},
-    config::{
-        document::{Node, Value},
-        key::Kind,
-        reading::Reading,
-        report::Reported,
-    },
-    sink::postgres::{Mapping, Source},
+    config::{document::Node, key::Kind, reading::Reading, report::Reported},
+    sink::postgres::Mapping,
 };
 
 /// No table has more columns.
@@ -87,27 +83,10 @@ impl Kind for Columns {
     type Value = Mapping;
 
     fn expected(&self) -> String {
-        "a table of columns and what fills them, such as { time = \"time\", device = \"$.device.id\", line = \
-         \"headers.topic\" }: stream, partition, offset, time, key, headers, headers.NAME, body, table, or a path into \
-         a body that is JSON"
-            .to_owned()
+        columns::EXPECTED.to_owned()
     }
 
     fn read(&self, node: &Node, reading: &mut Reading<'_, '_>) -> Result<Mapping, Reported> {
-        let Value::Table(table) = &node.value else {
-            return Err(reading.wrong(node, format!("is {}", node.value.kind())));
-        };
-        if table.0.is_empty() || table.0.len() > MAX_COLUMNS {
-            return Err(reading.wrong(node, format!("has {} columns", table.0.len())));
-        }
-        let mut mapping = Mapping::new();
-        for (name, entry) in &table.0 {
-            let text = reading.text(&entry.node)?;
-            let source = Source::parse(&text).map_err(|problem| reading.wrong(&entry.node, problem))?;
-            // The TOML key is the column's very name: quotes there are TOML's, and mean nothing to the server.
-            let name = Identifier::new(name.clone()).map_err(|problem| reading.wrong(&entry.node, problem))?;
-            mapping.push((name, source));
-        }
-        Ok(mapping)
+        columns::read(node, reading, MAX_COLUMNS, |name| Identifier::new(name))
     }
 }

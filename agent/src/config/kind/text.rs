@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 #[cfg(feature = "postgres")]
 use crate::client::postgres;
+#[cfg(any(feature = "eventhub", feature = "snowpipe"))]
+use crate::config::document::Value;
 use crate::{
     config::{
         document::Node,
@@ -25,6 +27,11 @@ pub(in crate::config) struct Choice<T: 'static> {
     /// The words, and what they mean.
     pub(in crate::config) of: &'static [(&'static str, T)],
 }
+
+/// Yes or no.
+#[cfg(any(feature = "eventhub", feature = "snowpipe"))]
+#[derive(Debug)]
+pub(in crate::config) struct Switch;
 
 /// A name: of letters, digits, `_` and `-`, and of dots where they are allowed.
 #[derive(Debug)]
@@ -49,12 +56,12 @@ pub(in crate::config) struct FilePath;
 pub(in crate::config) struct UrlPath;
 
 /// A name or an IP address of a server, or the directory of its Unix socket.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "eventhub", feature = "postgres"))]
 #[derive(Debug)]
 pub(in crate::config) struct HostName;
 
 /// Some text that is not empty and of one line.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "eventhub", feature = "postgres", feature = "snowpipe"))]
 #[derive(Debug)]
 pub(in crate::config) struct PlainText {
     /// What it is: `the name of a user`.
@@ -71,7 +78,7 @@ pub(in crate::config) struct Identifier;
 pub(in crate::config) struct SecretText;
 
 /// A secret that may have blanks.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "snowpipe"))]
 #[derive(Debug)]
 pub(in crate::config) struct Password;
 
@@ -90,6 +97,22 @@ impl<T: Copy + Sync> Kind for Choice<T> {
         let near = nearest(&text, self.of.iter().map(|(name, _)| *name));
         let help = near.map(|near| format!("did you mean \"{near}\"?")).unwrap_or_default();
         Err(reading.wrong_with_help(node, format!("is no {} that this version knows", self.what), help))
+    }
+}
+
+#[cfg(any(feature = "eventhub", feature = "snowpipe"))]
+impl Kind for Switch {
+    type Value = bool;
+
+    fn expected(&self) -> String {
+        "true or false".to_owned()
+    }
+
+    fn read(&self, node: &Node, reading: &mut Reading<'_, '_>) -> Result<bool, Reported> {
+        match node.value {
+            Value::Boolean(value) => Ok(value),
+            _ => Err(reading.wrong(node, format!("is {}", node.value.kind()))),
+        }
     }
 }
 
@@ -188,7 +211,7 @@ impl Kind for UrlPath {
     }
 }
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "eventhub", feature = "postgres"))]
 impl Kind for HostName {
     type Value = String;
 
@@ -212,7 +235,7 @@ impl Kind for HostName {
     }
 }
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "eventhub", feature = "postgres", feature = "snowpipe"))]
 impl Kind for PlainText {
     type Value = String;
 
@@ -244,7 +267,7 @@ impl Kind for Identifier {
     }
 }
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "snowpipe"))]
 impl Kind for Password {
     type Value = Secret;
 

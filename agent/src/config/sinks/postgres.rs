@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    client::postgres::{Identifier, Settings as Server, SslMode, Url},
+    client::postgres::{Identifier, Password, Settings as Server, SslMode, Url},
     config::{
+        azure::AZURE,
         key::{Key, Schema},
         kind::{Choice, ColumnNames, Columns, FilePath, SecretText, ServerUrl, Table, Time},
+        login::{AuthMode, auth_mode, check_token, read_token, refuse_password},
         reading::Section,
         report::Reported,
     },
@@ -23,6 +25,7 @@ pub(super) static POSTGRES: Schema = Schema {
         &URL,
         &PASSWORD,
         &PASSWORD_FILE,
+        &AUTH_MODE,
         &SSLMODE,
         &CA_FILE,
         &CERTIFICATE_FILE,
@@ -33,8 +36,10 @@ pub(super) static POSTGRES: Schema = Schema {
         &KEY_COLUMNS,
         &COLUMNS,
     ],
-    tables: &[],
+    tables: &[&AZURE],
 };
+
+static AUTH_MODE: Key<Choice<AuthMode>> = auth_mode("\"password\"");
 
 static URL: Key<ServerUrl> = Key::required(
     "url",
@@ -136,10 +141,11 @@ pub(super) fn read(
 fn read_server(section: &mut Section<'_, '_, '_>) -> Result<Server, Reported> {
     let url = section.value(&URL);
     let password = read_password(section);
+    let token = section.given(&AUTH_MODE).and_then(|mode| read_token(section, mode));
     let sslmode = section.given(&SSLMODE);
     let files = [&CA_FILE, &CERTIFICATE_FILE, &KEY_FILE].map(|key| section.given(key));
     let connect_timeout = section.given(&CONNECT_TIMEOUT);
-    let (mut url, password): (Url, _) = (url?, password?);
+    let (mut url, password, token): (Url, _, _) = (url?, password?, token?);
     url.sslmode = once(section, SSLMODE.name, url.sslmode, sslmode?)?;
     let [ca_file, certificate_file, key_file] = files;
     url.ca_file = once(section, CA_FILE.name, url.ca_file, ca_file?)?;
@@ -151,8 +157,12 @@ fn read_server(section: &mut Section<'_, '_, '_>) -> Result<Server, Reported> {
     let password = once(section, key, inline, password)?;
     let is_said = url.sslmode.is_some();
     let mut server = url.settings().map_err(|problem| section.error(URL.name, problem, ""))?;
-    server.password = password;
+    if token.is_some() && password.is_some() {
+        return Err(refuse_password(section, if section.has(key) { key } else { URL.name }));
+    }
+    server.password = token.or(password.map(Password::Secret));
     check_files(section, &server)?;
+    check_token(section, &server)?;
     if !is_said && !server.is_local() {
         let help = "say sslmode = \"verify-full\", or \"disable\" where the network is trusted";
         section.warning(URL.name, "may go unencrypted, and to whoever answers: there is no sslmode", help);

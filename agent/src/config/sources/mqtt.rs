@@ -14,10 +14,10 @@ use crate::{
         },
         reading::Section,
         report::Reported,
+        tls::{self, TLS},
     },
     secret::SecretSource,
     source::mqtt::{Dedupe, Identifier, Key as MessageKeySource, Settings, Shape},
-    tls::client::ClientSettings,
 };
 
 /// Room for a topic and for properties, besides the largest event.
@@ -190,31 +190,6 @@ static WINDOW: Key<Count> = Key::with_default(
     "How many of the latest messages of each partition are remembered.",
 );
 
-static TLS: Schema = Schema {
-    name: "tls",
-    variant: "",
-    doc: "How an mqtts broker is verified, and the certificate that it is shown. The files are read again when they change.",
-    keys: &[&CA_FILE, &CERTIFICATE_FILE, &KEY_FILE],
-    tables: &[],
-};
-
-static CA_FILE: Key<FilePath> = Key::optional(
-    "ca_file",
-    FilePath,
-    "the authorities that come with this program, and the system's",
-    "A file of the authorities, one of which must have signed the broker's certificate, PEM.",
-);
-
-static CERTIFICATE_FILE: Key<FilePath> = Key::optional(
-    "certificate_file",
-    FilePath,
-    "none is shown",
-    "The agent's own certificate and those that lead to its root, PEM.",
-);
-
-static KEY_FILE: Key<FilePath> =
-    Key::optional("key_file", FilePath, "none is shown", "The private key of certificate_file, PEM.");
-
 pub(super) fn read(section: &mut Section<'_, '_, '_>, max_event_bytes: usize) -> Result<Settings, Reported> {
     let address = section.value(&URL);
     let version = section.value(&VERSION);
@@ -230,7 +205,7 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>, max_event_bytes: usize) ->
     let shape = read_shape(section);
     let status_topic = section.given(&STATUS_TOPIC);
     let connect_timeout = section.value(&CONNECT_TIMEOUT);
-    let tls = section.table(&TLS).and_then(|tls| tls.map(read_tls).transpose());
+    let tls = section.table(&TLS).and_then(|tls| tls.map(tls::read).transpose());
     let (user, password) = login?;
     let settings = Settings {
         address: address?,
@@ -321,22 +296,6 @@ fn read_shape(section: &mut Section<'_, '_, '_>) -> Result<Shape, Reported> {
 fn read_dedupe(mut section: Section<'_, '_, '_>) -> Result<Dedupe, Reported> {
     let (by, window) = (section.value(&BY), section.value(&WINDOW));
     Ok(Dedupe { by: by?, window: u32::try_from(window?).expect("2^20 fits 32 bits") })
-}
-
-fn read_tls(mut section: Section<'_, '_, '_>) -> Result<ClientSettings, Reported> {
-    let ca_file = section.given(&CA_FILE);
-    let (certificate_file, key_file) = (section.given(&CERTIFICATE_FILE), section.given(&KEY_FILE));
-    let settings = ClientSettings { ca_file: ca_file?, certificate_file: certificate_file?, key_file: key_file? };
-    match (&settings.certificate_file, &settings.key_file) {
-        (Some(_), None) => {
-            Err(section.error(CERTIFICATE_FILE.name, "is given without its key", "give key_file too, or remove it"))
-        }
-        (None, Some(_)) => {
-            let help = "give certificate_file too, or remove it";
-            Err(section.error(KEY_FILE.name, "is given without its certificate", help))
-        }
-        _ => Ok(settings),
-    }
 }
 
 /// Refuses TLS that would not be used, and warns of passwords that anyone on the way can read.

@@ -1,27 +1,45 @@
-//! What `check --connect` finds of the control table: whether it is there, is such a table as it must be, and may be
-//! used. Each finding comes with the statement that mends it.
+//! What `check --connect` finds of the control table and of the claims beside it: whether each is there, is such a table
+//! as it must be, and may be used. Each finding comes with the statement that mends it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use forebay_buffer::clock::Clock;
 
-use super::grant_connect;
+use super::{grant_connect, rows};
 use crate::{
-    client::postgres::{
-        CHECKPOINT_KEY as KEY, Connection, Error, Identifier, Settings, SimpleQueryMessage, SimpleQueryRow, TableName,
-        connect, quote_literal,
-    },
-    contract::{Finding, Severity},
+    client::postgres::{Connection, Error, Identifier, Settings, SimpleQueryRow, TableName, connect, quote_literal},
+    contract::{CheckpointKey, Finding, Severity, Shares},
 };
 
 /// The types that do for a column of text, the first as it is created.
 const TEXTS: &[&str] = &["text", "character varying"];
-/// The other columns, with the types that do.
-const OTHERS: [(&str, &[&str]); 3] = [
-    ("waterlevel", &["bigint", "numeric"]),
-    ("metadata", &["jsonb"]),
-    ("ts_inserted", &["timestamp with time zone", "timestamp without time zone"]),
-];
+const TIMES: &[&str] = &["timestamp with time zone", "timestamp without time zone"];
+
+/// What a table must be like.
+pub struct Shape {
+    /// The columns of its primary key, all of them text.
+    key: &'static [&'static str],
+    /// The other columns, with the types that do.
+    others: &'static [(&'static str, &'static [&'static str])],
+}
+
+/// The table of checkpoints.
+pub const CHECKPOINTS: Shape = Shape {
+    key: &CheckpointKey::COLUMNS,
+    others: &[("waterlevel", &["bigint", "numeric"]), ("metadata", &["jsonb"]), ("ts_inserted", TIMES)],
+};
+
+/// The table of claims.
+pub const CLAIMS: Shape = Shape {
+    key: &Shares::COLUMNS,
+    others: &[
+        ("owner_id", TEXTS),
+        ("etag", TEXTS),
+        ("last_modified_time", &["double precision"]),
+        ("ts_modified", TIMES),
+    ],
+};
+
 /// What the agent does with the rows.
 const PRIVILEGES: [&str; 3] = ["SELECT", "INSERT", "UPDATE"];
 
@@ -30,11 +48,12 @@ const PRIVILEGES: [&str; 3] = ["SELECT", "INSERT", "UPDATE"];
 pub async fn look(
     settings: &Settings,
     table: &TableName,
+    shape: &Shape,
     privileges: bool,
     clock: Arc<dyn Clock>,
     subject: &str,
 ) -> Vec<Finding> {
-    let look = Look { table, user: &settings.user, privileges, subject };
+    let look = Look { table, shape, user: &settings.user, privileges, subject };
     let connection = match connect(settings, clock).await {
         Ok(connection) => connection,
         Err(error) if error.server().is_some_and(|error| error.code == "42501") => {
@@ -51,6 +70,7 @@ pub async fn look(
 
 struct Look<'a> {
     table: &'a TableName,
+    shape: &'a Shape,
     user: &'a str,
     privileges: bool,
     subject: &'a str,
@@ -113,7 +133,7 @@ impl Look<'_> {
         );
         let answer = connection.simple(&sql).await?;
         let types: BTreeMap<_, _> = rows(&answer).filter_map(|row| Some((row.get(0)?, row.get(1)?))).collect();
-        let wanted = KEY.map(|name| (name, TEXTS)).into_iter().chain(OTHERS);
+        let wanted = self.shape.key.iter().map(|name| (*name, TEXTS)).chain(self.shape.others.iter().copied());
         let findings = wanted.filter_map(|(name, right)| {
             let table = self.table;
             let first = right[0];
@@ -138,14 +158,14 @@ impl Look<'_> {
             "SELECT string_agg(a.attname, ',') FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = \
              i.indrelid AND a.attnum = ANY (i.indkey) WHERE i.indrelid = {oid} AND i.indisunique AND i.indisvalid AND \
              i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = {} GROUP BY i.indexrelid",
-            KEY.len(),
+            self.shape.key.len(),
         );
         let answer = connection.simple(&sql).await?;
-        let is_key = |columns: &str| KEY.iter().all(|name| columns.split(',').any(|column| column == *name));
+        let is_key = |columns: &str| self.shape.key.iter().all(|name| columns.split(',').any(|column| column == *name));
         if rows(&answer).filter_map(|row| row.get(0)).any(is_key) {
             return Ok(None);
         }
-        let (table, columns) = (self.table, KEY.join(", "));
+        let (table, columns) = (self.table, self.shape.key.join(", "));
         let remedy = format!("let its owner run: ALTER TABLE {table} ADD PRIMARY KEY ({columns});");
         Ok(Some(self.error(format!("{table} has no primary key of {columns}"), &remedy)))
     }
@@ -153,11 +173,4 @@ impl Look<'_> {
     fn error(&self, message: String, remedy: &str) -> Finding {
         Finding { severity: Severity::Error, subject: self.subject.to_owned(), message, remedy: remedy.to_owned() }
     }
-}
-
-fn rows(answer: &[SimpleQueryMessage]) -> impl Iterator<Item = &SimpleQueryRow> {
-    answer.iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    })
 }

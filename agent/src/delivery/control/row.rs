@@ -10,7 +10,7 @@ use forebay_buffer::{Checkpoint, Generation, Numbering};
 use tokio::time::Instant;
 
 use super::RECHECK;
-use crate::contract::{CheckpointKey, CheckpointMove};
+use crate::contract::{CheckpointKey, CheckpointMove, Upstream};
 
 /// What there is to know of a partition's past, to tell a clone by.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub(in crate::delivery) struct Lineage {
     /// The generation of the local checkpoint, when the lane first asked its destination. It is another than the
     /// file's where that was adopted since.
     pub(in crate::delivery) delivered: Option<Generation>,
+    /// As whose reader, of a hub.
+    pub(in crate::delivery) consumer_group: Option<String>,
     /// Whether this file knows the tag under which it would have assigned the checkpoint's offset.
     pub(in crate::delivery) knows: Arc<dyn Fn(Checkpoint) -> bool + Send + Sync>,
 }
@@ -32,8 +34,8 @@ pub(super) struct Row {
     /// The row under the stream's former name.
     pub(super) former: Option<CheckpointKey>,
     lineage: Lineage,
-    /// How far the destination has confirmed.
-    latest: Option<Checkpoint>,
+    /// How far the destination has confirmed, and where that is upstream if that is known.
+    latest: Option<(Checkpoint, Option<String>)>,
     found: Found,
     /// Whether the row was ever seen to be this file's.
     ours: bool,
@@ -56,10 +58,18 @@ impl Row {
         Self { key, former, lineage, latest: None, found: Found::Unknown, ours: false }
     }
 
+    /// Whether the hub was created anew since, and `lineage` is of the later one.
+    pub(super) fn is_of_an_earlier_hub(&self, lineage: &Lineage) -> bool {
+        match (self.lineage.numbering, lineage.numbering) {
+            (Numbering::Shared { created }, Numbering::Shared { created: later }) => created < later,
+            _ => false,
+        }
+    }
+
     /// The destination has confirmed this. A checkpoint from before an adoption is not for this row.
-    pub(super) fn stands(&mut self, at: Option<Checkpoint>) {
+    pub(super) fn stands(&mut self, at: Option<Checkpoint>, upstream: Option<String>) {
         if let Some(at) = at.filter(|at| at.generation == self.lineage.generation) {
-            self.latest = Some(at);
+            self.latest = Some((at, upstream));
         }
     }
 
@@ -71,10 +81,19 @@ impl Row {
     /// When there will be something to do. `None`: not before there is news.
     pub(super) fn next_turn(&self) -> Option<Instant> {
         match self.found {
-            Found::Unknown => self.latest.map(|_| Instant::now()),
+            Found::Unknown => self.latest.as_ref().map(|_| Instant::now()),
             Found::Is(_) => self.due().map(|_| Instant::now()),
-            Found::Foreign(until) => self.latest.map(|_| until),
+            Found::Foreign(until) => self.latest.as_ref().map(|_| until),
             Found::TheSinks => None,
+        }
+    }
+
+    /// Whether what was confirmed may not be in the row yet.
+    pub(super) fn is_pending(&self) -> bool {
+        match self.found {
+            Found::Unknown => self.latest.is_some(),
+            Found::Is(_) => self.due().is_some(),
+            Found::Foreign(_) | Found::TheSinks => false,
         }
     }
 
@@ -89,9 +108,11 @@ impl Row {
 
     /// The row's next move, if it has one.
     pub(super) fn due(&self) -> Option<CheckpointMove> {
-        let (Found::Is(from), Some(to)) = (&self.found, self.latest) else { return None };
-        let is_due = from.is_none_or(|from| !self.is_comparable(from, to) || from.offset < to.offset);
-        is_due.then(|| CheckpointMove { key: self.key.clone(), from: *from, to })
+        let (Found::Is(from), Some((to, offset))) = (&self.found, &self.latest) else { return None };
+        let is_due = from.is_none_or(|from| !self.is_comparable(from, *to) || from.offset < to.offset);
+        let upstream = self.lineage.consumer_group.clone();
+        let upstream = upstream.map(|consumer_group| Upstream { consumer_group, offset: offset.clone() });
+        is_due.then(|| CheckpointMove { key: self.key.clone(), from: *from, to: *to, upstream })
     }
 
     fn is_comparable(&self, from: Checkpoint, to: Checkpoint) -> bool {
@@ -116,7 +137,7 @@ impl Row {
     }
 
     fn is_ours_to_replace(&self, found: Checkpoint) -> Result<(), String> {
-        let Lineage { numbering, generation, delivered, knows } = &self.lineage;
+        let Lineage { numbering, generation, delivered, knows, .. } = &self.lineage;
         if let Numbering::Shared { created } = *numbering {
             if found.tag.0 as i64 > created {
                 return Err(format!(

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use forebay_buffer::{Generation, Numbering, Offset, Tag};
 
 use super::*;
-use crate::contract::{BoxFuture, ControlRow};
+use crate::contract::{Bid, BoxFuture, Claim, ControlRow, Shares};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 const OURS: Generation = Generation(1);
@@ -65,7 +65,7 @@ impl Control for Fake {
                     false => Ok(*state.rows.get(key)?),
                 };
                 let kept_by = state.sinks.contains(key).then_some(KeptBy::Sink);
-                Some(ControlRow { key: key.clone(), kept_by, checkpoint })
+                Some(ControlRow { key: key.clone(), kept_by, checkpoint, upstream: None })
             };
             Ok(keys.iter().filter_map(row).collect())
         })
@@ -85,6 +85,14 @@ impl Control for Fake {
             state.saves.push((Instant::now(), moves.len()));
             Ok(())
         })
+    }
+
+    fn claims<'a>(&'a self, _: &'a Shares) -> BoxFuture<'a, Result<Vec<Claim>, ControlError>> {
+        unreachable!("delivery claims nothing")
+    }
+
+    fn bid<'a>(&'a self, _: &'a Shares, _: &'a [Bid]) -> BoxFuture<'a, Result<Vec<String>, ControlError>> {
+        unreachable!("delivery claims nothing")
     }
 
     fn list<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<ControlRow>, ControlError>> {
@@ -121,12 +129,12 @@ impl Rig {
 
     fn opens_as(&self, id: PartitionId, delivered: Option<Generation>, at: Option<Checkpoint>) {
         let knows: Arc<dyn Fn(Checkpoint) -> bool + Send + Sync> = Arc::new(|at| at.tag == KNOWN);
-        let lineage = Lineage { numbering: id.numbering, generation: OURS, delivered, knows };
+        let lineage = Lineage { numbering: id.numbering, generation: OURS, delivered, consumer_group: None, knows };
         self.board.stands(&id.name, &id, lineage, at);
     }
 
     fn confirms(&self, partition: &str, offset: i64) {
-        self.board.confirmed(partition, at(offset));
+        self.board.confirmed(partition, at(offset), None);
     }
 
     fn row(&self, partition: &str) -> Option<Checkpoint> {
@@ -156,7 +164,13 @@ impl Rig {
 
 fn id(partition: &str, renamed_from: Option<&str>) -> PartitionId {
     let renamed_from = renamed_from.map(str::to_owned);
-    PartitionId { stream: "line1".into(), renamed_from, name: partition.into(), numbering: Numbering::Assigned }
+    PartitionId {
+        stream: "line1".into(),
+        renamed_from,
+        name: partition.into(),
+        numbering: Numbering::Assigned,
+        hub: None,
+    }
 }
 
 fn key(stream: &str, partition: &str) -> CheckpointKey {
@@ -206,6 +220,45 @@ async fn nothing_new_is_nothing_written_and_what_comes_last_is_written_at_the_en
     assert_eq!(rig.row("0"), Some(at(6)), "the interval is not over");
     let fake = rig.stops().await;
     assert_eq!(fake.state().rows[&key("line1", "0")], at(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_partition_came_to_is_written_before_it_is_given_away() {
+    let rig = Rig::new(&[]);
+    rig.opens("0", None, Some(at(1)));
+    rig.settle().await;
+    rig.fake.state().delay = Duration::from_millis(60);
+    rig.confirms("0", 2);
+    let begun = Instant::now();
+    rig.board.flush("0").await;
+    assert_eq!(rig.row("0"), Some(at(2)), "whatever is left of the interval");
+    rig.board.flush("0").await;
+    assert!(begun.elapsed() < INTERVAL);
+    assert_eq!(rig.fake.state().saves.len(), 2, "nothing new is nothing written");
+    // The keeper is in the middle of a turn for another partition.
+    rig.opens("1", None, Some(at(1)));
+    rig.passes(INTERVAL).await;
+    rig.confirms("1", 2);
+    rig.settle().await;
+    rig.confirms("0", 3);
+    rig.board.flush("0").await;
+    assert_eq!(rig.row("0"), Some(at(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_is_given_away_though_the_table_is_out_of_reach() {
+    let rig = Rig::new(&[]);
+    rig.opens("0", None, Some(at(1)));
+    rig.settle().await;
+    rig.confirms("0", 2);
+    rig.fake.state().broken = Some(ControlError::Retry("connection refused".to_owned()));
+    let begun = Instant::now();
+    rig.board.flush("0").await;
+    assert!(begun.elapsed() <= LAST_WRITE);
+    rig.fake.state().hangs = true;
+    rig.board.flush("0").await;
+    assert!(begun.elapsed() <= LAST_WRITE * 2);
+    assert_eq!(rig.row("0"), Some(at(1)));
 }
 
 #[tokio::test(start_paused = true)]

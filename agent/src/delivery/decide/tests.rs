@@ -170,12 +170,16 @@ fn a_shared_offset_is_right_whoever_wrote_it() {
 }
 
 /// "... a recreated hub, whose numbers start again, is a question for `on_invalid_offset`"
+///
+/// which the source asks before it takes anything of it in.
 #[test]
-fn a_recreated_hub_stops() {
-    let mut facts = facts(None, Destination::At(Checkpoint { generation: OTHER, tag: Tag(8), offset: Offset(500) }));
-    facts.numbering = Numbering::Shared { created: 9 };
-    facts.tag_known = false;
-    stops(&facts, &["on_invalid_offset"]);
+fn a_recreated_hub_begins_anew_and_one_that_is_no_more_stops() {
+    let found = Checkpoint { generation: OTHER, tag: Tag(8), offset: Offset(500) };
+    let mut facts = facts(None, Destination::At(found));
+    (facts.numbering, facts.tag_known) = (Numbering::Shared { created: 9 }, false);
+    resumes(&facts, Offset::BEFORE_ALL, Some(found));
+    facts.numbering = Numbering::Shared { created: 7 };
+    stops(&facts, &["later creation of the hub"]);
 }
 
 /// "no checkpoint at all | nothing | `start = "oldest"` (default) or `"now"` for a sink added later"

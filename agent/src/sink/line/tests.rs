@@ -6,7 +6,13 @@ use serde_json::{Value as Json, json};
 use super::*;
 
 fn partition() -> PartitionId {
-    PartitionId { stream: "line1".into(), renamed_from: None, name: "0".into(), numbering: Numbering::Assigned }
+    PartitionId {
+        stream: "line1".into(),
+        renamed_from: None,
+        name: "0".into(),
+        numbering: Numbering::Assigned,
+        hub: None,
+    }
 }
 
 fn line(format: Format, event: &Event) -> String {

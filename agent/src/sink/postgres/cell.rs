@@ -9,9 +9,8 @@ use super::{
     decimal::Decimal,
     temporal::{parse_time, parse_timestamp, write_date, write_infinity, write_time, write_timestamp},
     types::ColumnType,
-    value::Value,
 };
-use crate::sink::line;
+use crate::sink::{line, value::Value};
 
 /// Why a value does not go into a column.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,11 +7,15 @@ use forebay_buffer::Offset;
 
 use super::{
     cell::{self, Misfit, Written},
-    source::Source,
     target::Column,
-    value::{Row, Value},
 };
-use crate::contract::{Batch, PartitionId, Refusal};
+use crate::{
+    contract::{Batch, PartitionId, Refusal},
+    sink::{
+        source::Source,
+        value::{Row, Value},
+    },
+};
 
 /// The signature, no flags, and no extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -161,7 +165,13 @@ mod tests {
     }
 
     fn partition() -> PartitionId {
-        PartitionId { stream: "s".into(), renamed_from: None, name: "0".into(), numbering: Numbering::Assigned }
+        PartitionId {
+            stream: "s".into(),
+            renamed_from: None,
+            name: "0".into(),
+            numbering: Numbering::Assigned,
+            hub: None,
+        }
     }
 
     #[test]

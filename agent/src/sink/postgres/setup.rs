@@ -1,7 +1,10 @@
 //! The statements that make what the sink needs, for `setup` and for a DBA.
 
-use super::{Settings, source::Source};
-use crate::client::postgres::{Identifier, TableName};
+use super::{Settings, source::default_type};
+use crate::{
+    client::postgres::{Identifier, TableName},
+    sink::source::Source,
+};
 
 /// What the checkpoints' rows need: DELETE is for the row of a stream that was renamed.
 pub const CHECKPOINT_PRIVILEGES: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
@@ -32,8 +35,8 @@ pub fn create_table(settings: &Settings) -> String {
     let column = |(name, source): &(Identifier, Source)| {
         // jsonb can be a key, and its NULL cannot.
         let not_null =
-            if settings.key.contains(name) && !source.default_type().ends_with("NULL") { " NOT NULL" } else { "" };
-        format!("  {name} {}{not_null}", source.default_type())
+            if settings.key.contains(name) && !default_type(source).ends_with("NULL") { " NOT NULL" } else { "" };
+        format!("  {name} {}{not_null}", default_type(source))
     };
     let mut lines: Vec<_> = settings.mapping.iter().map(column).collect();
     if !settings.key.is_empty() {

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use super::{
     encode::Encoder,
-    source::{Mapping, Source},
+    source::{Mapping, default_type, fits},
     types::{CatalogueType, ColumnType},
 };
-use crate::client::postgres::{Identifier, SimpleQueryMessage, SimpleQueryRow, TableName, quote_literal};
+use crate::{
+    client::postgres::{Identifier, SimpleQueryMessage, SimpleQueryRow, TableName, quote_literal},
+    sink::source::Source,
+};
 
 /// A column that is filled.
 #[derive(Debug, Clone, PartialEq)]
@@ -169,8 +172,8 @@ fn column(
              or leave it out of columns and fill it by a trigger"
         ));
     };
-    if !source.fits(kind) {
-        let better = source.default_type().trim_end_matches(" NOT NULL");
+    if !fits(source, kind) {
+        let better = default_type(source).trim_end_matches(" NOT NULL");
         return Err(format!(
             "column {name} of {table} is of type {shown_type}, which cannot take {source}: make it {better}, or fill it \
              with something else"
@@ -186,7 +189,7 @@ fn column(
 fn missing(table: &TableName, name: &Identifier, source: &Source, found: &[&SimpleQueryRow]) -> String {
     let names = found.iter().filter_map(|row| row.get("attname"));
     let near = names.min_by_key(|known| strsim::osa_distance(known, name.as_str())).unwrap_or_default();
-    let kind = source.default_type().trim_end_matches(" NOT NULL");
+    let kind = default_type(source).trim_end_matches(" NOT NULL");
     format!(
         "table {table} has no column {name} for {source}; the nearest is \"{near}\". Run ALTER TABLE {table} ADD {name} \
          {kind}, or change columns"

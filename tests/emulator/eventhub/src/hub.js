@@ -7,8 +7,11 @@ import { partitionOf } from './hash.js';
 
 export class Hub {
   // `opaque_offsets` makes it one of a geo-replicated namespace. It answers for it with offsets that are no numbers.
-  constructor(name, { partitions = 4, consumer_groups = [], opaque_offsets = false, retention_ms = 3_600_000 } = {}) {
-    Object.assign(this, { name, opaque_offsets, retention_ms, created: Date.now(), turn: 0 });
+  constructor(
+    name,
+    { partitions = 4, consumer_groups = [], opaque_offsets = false, retention_ms = 3_600_000, created = Date.now() } = {},
+  ) {
+    Object.assign(this, { name, opaque_offsets, retention_ms, created, turn: 0 });
     this.groups = new Set(['$default', ...consumer_groups.map((group) => group.toLowerCase())]);
     this.partitions = Array.from({ length: partitions }, (_, id) => new Partition(this, String(id)));
   }

@@ -59,12 +59,12 @@ export class Service {
   }
 
   // Makes a hub. One that is there is deleted first: the new one has another creation time, and starts from 0.
-  makeHub(name, options) {
+  makeHub(name, options = {}) {
     const before = this.hubs.get(name.toLowerCase());
     const hub = new Hub(name.toLowerCase(), options);
     if (before) {
       this.deleteHub(name);
-      hub.created = Math.max(hub.created, before.created + 1);
+      hub.created = options.created ?? Math.max(hub.created, before.created + 1);
     }
     this.hubs.set(hub.name, hub);
     return hub;

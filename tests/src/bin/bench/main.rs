@@ -10,12 +10,14 @@ mod bare;
 mod child;
 mod depth;
 mod end_to_end;
+mod eventhub;
 mod intake;
 mod machine;
 mod mqtt;
 mod options;
 mod plant;
 mod postgres;
+mod snowflake;
 mod store;
 mod table;
 mod telemetry;
@@ -26,7 +28,7 @@ use options::{Mode, Options};
 
 type Benchmark = fn(&Options);
 
-const BENCHMARKS: [(&str, Benchmark); 7] = [
+const BENCHMARKS: [(&str, Benchmark); 9] = [
     ("intake", intake::run),
     ("wear", wear::run),
     ("depth", depth::run),
@@ -34,6 +36,8 @@ const BENCHMARKS: [(&str, Benchmark); 7] = [
     ("mqtt", mqtt::run),
     ("postgres", postgres::run),
     ("plant", plant::run),
+    ("eventhub", eventhub::run),
+    ("snowflake", snowflake::run),
 ];
 
 fn main() {

@@ -13,7 +13,8 @@ use forebay_buffer::{
     Batch, Buffer, Numbering, Offset, Options, Partition, ReadLimits, Start, StreamLimits, Subscription, WhenFull,
 };
 
-const STREAM: &str = "line1";
+/// The stream.
+pub(crate) const STREAM: &str = "line1";
 const SINK: &str = "warehouse";
 const MAX_BYTES: u64 = 64 << 30;
 

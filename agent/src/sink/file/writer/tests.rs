@@ -41,7 +41,7 @@ fn settings(path: &Path) -> Settings {
 }
 
 fn partition(name: &str) -> PartitionId {
-    PartitionId { stream: "s".into(), renamed_from: None, name: name.into(), numbering: Numbering::Assigned }
+    PartitionId { stream: "s".into(), renamed_from: None, name: name.into(), numbering: Numbering::Assigned, hub: None }
 }
 
 fn checkpoint(offset: i64) -> Checkpoint {

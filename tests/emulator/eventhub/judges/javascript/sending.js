@@ -44,6 +44,38 @@ export async function numbered(count) {
   await client.close();
 }
 
+// One with a body of each kind in turn: JSON, text, bytes, no bytes, a number, a map and a sequence.
+function message(device, number) {
+  const [bodyType, body] = [
+    ['data', Buffer.from(JSON.stringify({ device, number, level: 0.25 }))],
+    ['data', Buffer.from(`${device} said \u2603 ${number}`)],
+    ['data', Buffer.from([255, 0, number % 256])],
+    ['data', Buffer.alloc(0)],
+    ['value', number],
+    ['value', { number, nothing: null }],
+    ['sequence', [number, 'two', 0.5]],
+  ][number % 7];
+  return {
+    bodyType,
+    body,
+    properties: { messageId: `${device}-${number}`, subject: 's', contentType: 'text/plain' },
+    applicationProperties: { number, text: 'é', ratio: 0.5, yes: true, bytes: Buffer.from([0, 255]) },
+  };
+}
+
+// So many events of 40 devices, keyed by device, with properties, and bodies of every kind.
+export async function telemetry(count) {
+  const client = producer();
+  for (let start = 0; start < count; start += 25) {
+    const device = `device-${Math.floor(start / 25) % 40}`;
+    const batch = await client.createBatch({ partitionKey: device });
+    for (let number = start; number < Math.min(start + 25, count); number += 1)
+      assert(batch.tryAdd(message(device, number)));
+    await client.sendBatch(batch);
+  }
+  await client.close();
+}
+
 // So many single events, wherever the hub puts them.
 export async function spread(count) {
   const client = producer();

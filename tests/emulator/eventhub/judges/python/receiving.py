@@ -161,6 +161,11 @@ def owner_level():
         reading.stop()
 
 
+def usurp(partition, level):
+    """Takes a partition from whoever reads it at a lower level, and lets it go."""
+    Reading(consumer(), partition_id=partition, starting_position="-1", owner_level=int(level)).wait(1).stop()
+
+
 def last_enqueued():
     """Each event says how far the partition is."""
     with producer() as client:

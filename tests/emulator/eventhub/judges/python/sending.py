@@ -4,6 +4,7 @@ import json
 import uuid
 
 from azure.eventhub import EventData
+from azure.eventhub.amqp import AmqpAnnotatedMessage, AmqpMessageProperties
 from azure.eventhub.exceptions import EventHubError
 from space import control, producer
 
@@ -43,6 +44,36 @@ def numbered(count):
                     event.content_type = "text/plain"
                     batch.add(event)
                 client.send_batch(batch)
+
+
+def _message(device, number):
+    """One with a body of each kind in turn: JSON, text, bytes, no bytes, a number, a map and a sequence."""
+    body = [
+        {"data_body": json.dumps({"device": device, "number": number, "level": 0.25})},
+        {"data_body": f"{device} said \N{SNOWMAN} {number}"},
+        {"data_body": b"\xff\x00" + str(number).encode()},
+        {"data_body": b""},
+        {"value_body": number},
+        {"value_body": {"number": number, "nothing": None}},
+        {"sequence_body": [number, "two", 0.5]},
+    ][number % 7]
+    return AmqpAnnotatedMessage(
+        properties=AmqpMessageProperties(message_id=f"{device}-{number}", subject="s", content_type="text/plain"),
+        application_properties={"number": number, "text": "é", "ratio": 0.5, "yes": True, "bytes": b"\x00\xff"},
+        annotations={},
+        **body,
+    )
+
+
+def telemetry(count):
+    """So many events of 40 devices, keyed by device, with properties, and bodies of every kind."""
+    with producer() as client:
+        for start in range(0, int(count), 25):
+            device = f"device-{start // 25 % 40}"
+            batch = client.create_batch(partition_key=device)
+            for number in range(start, min(start + 25, int(count))):
+                batch.add(_message(device, number))
+            client.send_batch(batch)
 
 
 def spread(count):

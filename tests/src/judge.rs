@@ -1,33 +1,34 @@
-//! Runs a scenario of a vendor's SDK against a namespace.
+//! The vendors' SDKs, which judge the emulator of Event Hubs and what the agent does with it: runs one of their scenarios
+//! (`emulator/eventhub/judges`) against a namespace.
 
 use std::{
     path::PathBuf,
     process::{Command, Output},
 };
 
-use forebay_tests::servers::{
-    Authority, Certificate, EventHubs, EventHubsBuilder, emulator_directory, emulator_program,
-};
 use serde_json::{Value, json};
 
+use crate::servers::{Authority, Certificate, EventHubs, EventHubsBuilder, emulator_directory, emulator_program};
+
 /// The hub that all scenarios work on.
-pub(crate) const HUB: &str = "judged";
+pub const HUB: &str = "judged";
 
 /// A vendor's SDK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sdk {
+pub enum Sdk {
     /// `azure-eventhub`.
     Python,
     /// `@azure/event-hubs`.
     JavaScript,
 }
 
-pub(crate) const SDKS: [Sdk; 2] = [Sdk::Python, Sdk::JavaScript];
+/// All of them.
+pub const SDKS: [Sdk; 2] = [Sdk::Python, Sdk::JavaScript];
 
 impl Sdk {
     /// Runs a scenario of its judges, with arguments. Panics with all that it said if it fails; else returns what it
     /// printed, as lines of JSON.
-    pub(crate) fn run(self, space: &Namespace, transport: &str, scenario: &[&str]) -> Vec<Value> {
+    pub fn run(self, space: &Namespace, transport: &str, scenario: &[&str]) -> Vec<Value> {
         let done = self.judge(space, transport, scenario);
         let (out, errors) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
         assert!(done.status.success(), "{self:?} {scenario:?}: {}\n{out}\n{errors}", done.status);
@@ -37,7 +38,7 @@ impl Sdk {
     }
 
     /// The same, and what came of it.
-    pub(crate) fn judge(self, hubs: &Namespace, transport: &str, scenario: &[&str]) -> Output {
+    pub fn judge(self, hubs: &Namespace, transport: &str, scenario: &[&str]) -> Output {
         let judges = emulator_directory().join("judges");
         let (program, script) = match self {
             Self::Python => ("python", judges.join("python/judge.py")),
@@ -46,7 +47,7 @@ impl Sdk {
         let ports = hubs.hubs.ports();
         let mut space = json!({
             "transport": transport,
-            "authority": hubs.directory.path().join("authority.pem"),
+            "authority": hubs.authority(),
             "ports": {
                 "amqp": ports.amqp, "amqps": ports.amqps, "ws": ports.ws, "wss": ports.wss, "control": ports.control,
             },
@@ -57,34 +58,42 @@ impl Sdk {
         }
         let mut command = Command::new(emulator_program(program));
         command.arg(script).args(scenario).env("EVENT_HUBS", space.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
-        command.env("NODE_EXTRA_CA_CERTS", hubs.directory.path().join("authority.pem"));
+        command.env("NODE_EXTRA_CA_CERTS", hubs.authority());
         command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"))
     }
 }
 
 /// A namespace with the hub of the scenarios, which speaks TLS too.
-pub(crate) struct Namespace {
-    pub(crate) hubs: EventHubs,
+#[derive(Debug)]
+pub struct Namespace {
+    /// The namespace.
+    pub hubs: EventHubs,
     directory: tempfile::TempDir,
     /// Certificate and key that clients show.
     client: Option<(PathBuf, PathBuf)>,
 }
 
 impl Namespace {
-    pub(crate) fn new() -> Self {
+    /// One whose hub is as hubs are.
+    pub fn new() -> Self {
         Self::with(&json!({}))
     }
 
     /// With these options of the hub.
-    pub(crate) fn with(options: &Value) -> Self {
+    pub fn with(options: &Value) -> Self {
         Self::start(options, EventHubs::builder(), None)
     }
 
     /// One that wants certificates of clients, for clients that have one or have none.
-    pub(crate) fn with_client_certificates(shown: bool) -> Self {
+    pub fn with_client_certificates(shown: bool) -> Self {
         let clients = Authority::new("of clients");
         let client = shown.then(|| clients.issue("judge"));
         Self::start(&json!({}), EventHubs::builder().client_certificates(&clients), client)
+    }
+
+    /// The certificate of the authority that clients have to trust, in a file.
+    pub fn authority(&self) -> PathBuf {
+        self.directory.path().join("authority.pem")
     }
 
     fn start(options: &Value, builder: EventHubsBuilder, client: Option<Certificate>) -> Self {
@@ -95,5 +104,11 @@ impl Namespace {
         let hubs = builder.tls(authority.issue("localhost")).start();
         hubs.make_hub(HUB, options);
         Self { hubs, directory, client }
+    }
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -3,11 +3,8 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use forebay_buffer::{Event, Offset, Timestamp, Value as Header};
 
-use super::source::Source;
-use crate::{
-    contract::PartitionId,
-    sink::{body::Body, line},
-};
+use super::{body::Body, line, source::Source};
+use crate::contract::PartitionId;
 
 /// A value.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,0 +1,146 @@
+//! Questions and answers over a pair of links: `$cbs`, and `$management`.
+
+use std::sync::Arc;
+
+use fe2o3_amqp::{
+    Receiver, Sender,
+    session::SessionHandle,
+    types::{
+        messaging::{ApplicationProperties, Body, Message, MessageId, Properties, Source, Target},
+        primitives::{SimpleValue, Value},
+    },
+};
+
+use super::{
+    Class, Error,
+    connection::{Inner, Shown},
+    end::End,
+    link::Session,
+    tokens::Token,
+};
+
+/// Answers that may be under way: one, and those that nobody waits for any more.
+const CREDIT: u32 = 10;
+
+/// A pair of links to one node. Questions are asked one after the other.
+pub(super) struct Requests {
+    node: &'static str,
+    place: Arc<str>,
+    session: Session,
+    connection: Arc<End>,
+    token: Shown,
+    sender: Sender,
+    receiver: Receiver,
+    asked: u64,
+}
+
+impl Requests {
+    /// Attaches both links.
+    pub(super) async fn attach(connection: &Arc<Inner>, node: &'static str) -> Result<Self, Error> {
+        let links = async |session: &mut SessionHandle<()>| -> Result<_, Error> {
+            let sender = Sender::builder().name(format!("{node}-sender")).target(node).attach(session).await?;
+            let receiver = Receiver::builder()
+                .name(format!("{node}-receiver"))
+                .source(Source::builder().address(node).build())
+                .target(Target::builder().address(node).build())
+                .credit_mode(fe2o3_amqp::link::receiver::CreditMode::Auto(CREDIT))
+                .attach(session)
+                .await?;
+            Ok((sender, receiver))
+        };
+        let (session, (sender, receiver)) = Session::attach(connection, node, links).await?;
+        let Inner { place, end, token, .. } = &**connection;
+        let (place, connection, token) = (Arc::clone(place), Arc::clone(end), Arc::clone(token));
+        Ok(Self { node, place, session, connection, token, sender, receiver, asked: 0 })
+    }
+
+    /// `HOST/HUB`.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Ends the connection: it can have no other pair of links to this node, and tokens are made anew with another.
+    pub(super) fn give_up(&self, error: Error) {
+        let class = if error.class == Class::Detached { Class::Lost } else { error.class };
+        self.connection.set(Error { class, ..error });
+    }
+
+    /// Shows a token for `audience`.
+    pub(super) async fn put_token(&mut self, audience: &str, token: &Token) -> Result<(), Error> {
+        let properties = [("operation", "put-token"), ("type", token.kind), ("name", audience)];
+        self.ask(&properties, Value::String(token.secret.expose().to_owned())).await?;
+        *self.token.lock().expect("no holder of this lock panics") = Some(token.secret.clone());
+        Ok(())
+    }
+
+    /// Lets the peer hear that we are there: by credit, which it has already.
+    pub(super) async fn say_something(&mut self) -> Result<(), Error> {
+        let (session, receiver) = (&self.session, &mut self.receiver);
+        session.within(self.node, async { receiver.set_credit(CREDIT).await.map_err(Error::from) }).await
+    }
+
+    /// Asks, and waits for the answer's body. An error leaves the pair usable unless it is one of link or connection.
+    pub(super) async fn ask(&mut self, properties: &[(&str, &str)], body: Value) -> Result<Value, Error> {
+        self.asked += 1;
+        let (id, node) = (self.asked, self.node);
+        let application =
+            properties.iter().map(|(name, value)| ((*name).to_owned(), SimpleValue::String((*value).to_owned())));
+        let question = Message::builder()
+            .properties(Properties::builder().message_id(id).reply_to(node).build())
+            .application_properties(ApplicationProperties(application.collect()))
+            .value(body)
+            .build();
+        let (sender, receiver) = (&mut self.sender, &mut self.receiver);
+        let work = async {
+            sender.send(question).await?;
+            loop {
+                let delivery = receiver.recv::<Body<Value>>().await?;
+                receiver.accept(&delivery).await?;
+                let message = delivery.into_message();
+                let answers = message.properties.as_ref().and_then(|properties| properties.correlation_id.as_ref());
+                // Else it is a late answer to a question that was given up.
+                if answers == Some(&MessageId::Ulong(id)) {
+                    return answer(message);
+                }
+            }
+        };
+        let asked = self.session.within(node, work).await;
+        asked.map_err(|error| error.while_doing(format_args!("asking {node}")))
+    }
+}
+
+/// The body of a good answer, the error of a bad one.
+fn answer(message: Message<Body<Value>>) -> Result<Value, Error> {
+    let properties = message.application_properties.unwrap_or_default().0;
+    let text = |name: &str| match properties.get(name) {
+        Some(SimpleValue::String(text)) => Some(text.clone()),
+        Some(SimpleValue::Symbol(symbol)) => Some(symbol.to_string()),
+        _ => None,
+    };
+    let status = match properties.get("status-code") {
+        Some(SimpleValue::Int(status)) => *status,
+        Some(SimpleValue::Uint(status)) => i32::try_from(*status).unwrap_or_default(),
+        _ => 0,
+    };
+    if (200..300).contains(&status) {
+        return Ok(match message.body {
+            Body::Value(value) => value.0,
+            _ => Value::Null,
+        });
+    }
+    let description = text("status-description").unwrap_or_default();
+    if let Some(condition) = text("error-condition") {
+        return Err(Error::of_condition(&condition, Some(&description)));
+    }
+    let condition = match status {
+        401 | 403 => "amqp:unauthorized-access",
+        404 | 410 => "amqp:not-found",
+        429 | 503 => "com.microsoft:server-busy",
+        408 => "com.microsoft:timeout",
+        500 | 502 => "amqp:internal-error",
+        _ => "amqp:not-allowed",
+    };
+    let mut error = Error::of_condition(condition, Some(&description));
+    error.message = format!("status {status}: {description}");
+    Err(error)
+}

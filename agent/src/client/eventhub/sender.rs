@@ -1,0 +1,146 @@
+//! Sending: batches, each of which is stored whole or not at all.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use fe2o3_amqp::{
+    Sender as AmqpSender,
+    link::SendError,
+    types::messaging::{Outcome, Source},
+};
+use tokio::sync::Mutex;
+
+use super::{Batch, Class, Error, connection::Inner, link::Session};
+
+/// Sends to a hub or to one of its partitions. May be shared: what is sent at the same time is under way at the same time.
+pub struct Sender {
+    /// Dropped before the session, so that nothing waits for it.
+    link: Mutex<AmqpSender>,
+    session: Session,
+    max_message_bytes: usize,
+    what: String,
+    connection: Arc<Inner>,
+}
+
+/// The slowest line that is believed to be alive while it carries data.
+const SLOWEST_BYTES_PER_SECOND: u64 = 8 << 10;
+
+/// A batch that waits for its acknowledgement, together with those before it.
+struct UnderWay<'a> {
+    connection: &'a Inner,
+    size_bytes: u64,
+}
+
+impl<'a> UnderWay<'a> {
+    /// With it: how long a batch may take, for what is before it must go through the same line.
+    fn new(connection: &'a Inner, size_bytes: usize) -> (Self, Duration) {
+        let size_bytes = size_bytes as u64;
+        let all = connection.under_way_bytes.fetch_add(size_bytes, Ordering::Relaxed) + size_bytes;
+        (Self { connection, size_bytes }, connection.timeout + Duration::from_secs(all / SLOWEST_BYTES_PER_SECOND))
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.connection.under_way_bytes.fetch_sub(self.size_bytes, Ordering::Relaxed);
+    }
+}
+
+impl Sender {
+    pub(super) async fn attach(connection: &Arc<Inner>, partition: Option<&str>) -> Result<Self, Error> {
+        let target = match partition {
+            None => connection.hub.clone(),
+            Some(partition) => format!("{}/Partitions/{partition}", connection.hub),
+        };
+        let what = format!("a sender to {target}");
+        let (session, link) = Session::attach(connection, &what, async |session| {
+            let name = format!("sender-{:08x}", getrandom::u32().unwrap_or_default());
+            let source = Source::builder().address(name.clone()).build();
+            AmqpSender::builder().name(name).source(source).target(target.as_str()).attach(session).await
+        })
+        .await?;
+        let limit = link.max_message_size().unwrap_or(DEFAULT_MAX_MESSAGE_BYTES);
+        let max_message_bytes = usize::try_from(limit).unwrap_or(usize::MAX);
+        let link = Mutex::new(link);
+        Ok(Self { link, session, max_message_bytes, what, connection: Arc::clone(connection) })
+    }
+
+    /// The largest message that the service takes: the size of a batch, as [`Batch::size_bytes`] counts.
+    pub fn max_message_bytes(&self) -> usize {
+        self.max_message_bytes
+    }
+
+    /// Whether it has not ended yet, as far as is known.
+    pub fn is_alive(&self) -> bool {
+        self.session.end.get().is_none()
+    }
+
+    /// Sends a batch. Resolves when the service has accepted it, and else within the timeout: then it may have stored it
+    /// or not. Where one batch is sent before another is accepted, an error of the first says nothing of the second.
+    pub async fn send(&self, batch: &Batch) -> Result<(), Error> {
+        let (_under_way, patience) = UnderWay::new(&self.connection, batch.size_bytes());
+        let is_sent = AtomicBool::new(false);
+        let work = async {
+            // Credit is waited for under the lock, so that batches go in the order in which they came.
+            let sent = self.link.lock().await.send_batchable_ref(batch.sendable()).await;
+            is_sent.store(true, Ordering::Relaxed);
+            match sent.map_err(|error| self.broken(error))?.await.map_err(|error| self.broken(error))? {
+                Outcome::Accepted(_) => Ok(()),
+                Outcome::Rejected(rejected) => Err(match &rejected.error {
+                    Some(error) => of_rejection(error.into()),
+                    None => Error::new(Class::Rejected, "the service rejects the batch, and does not say why"),
+                }),
+                Outcome::Released(_) | Outcome::Modified(_) => {
+                    Err(Error::new(Class::Detached, "the service gives the batch back"))
+                }
+            }
+        };
+        let waiting = || match is_sent.load(Ordering::Relaxed) {
+            true => "waiting for the acknowledgement",
+            false => "waiting for credit",
+        };
+        let sent = match self.session.within_for(patience, work).await {
+            Some(sent) => sent,
+            None => Err(self.overdue(waiting(), patience)),
+        };
+        sent.map_err(|error| error.while_doing(format_args!("sending by {}", self.what)))
+    }
+
+    /// Nothing came in time. A detach that is no close does not fail what is under way: then that is why.
+    fn overdue(&self, what: &str, patience: Duration) -> Error {
+        let detached = self.link.try_lock().ok().and_then(|mut link| {
+            match pin!(link.on_detach()).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(error) => Some(Error::from(error)),
+                Poll::Pending => None,
+            }
+        });
+        let silent = || Error { class: Class::Detached, ..Error::silent(what, patience) };
+        self.session.broken(detached.unwrap_or_else(silent))
+    }
+
+    /// An error of the link, after which it is of no use; but for a batch that was not sent, for it is too large.
+    fn broken(&self, error: SendError) -> Error {
+        match error {
+            SendError::MessageSizeExceeded(_) => error.into(),
+            error => self.session.broken(error.into()),
+        }
+    }
+}
+
+/// What is wrong with a batch is wrong with it for good; other conditions are about something else.
+fn of_rejection(error: Error) -> Error {
+    match error.class {
+        Class::Refused => Error { class: Class::Rejected, ..error },
+        _ => error,
+    }
+}
+
+/// What all tiers but the basic one take.
+const DEFAULT_MAX_MESSAGE_BYTES: u64 = 1 << 20;

@@ -1,0 +1,146 @@
+//! What the service is shown: tokens signed here, tokens of others, tokens of Entra.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use forebay_buffer::clock::Clock;
+use percent_encoding::utf8_percent_encode;
+use ring::hmac;
+use tokio::time::Instant;
+
+use super::{Credential, Error, error::Class};
+use crate::{
+    client::{azure, https::ESCAPED},
+    secret::Secret,
+    tls::client,
+};
+
+/// Makes tokens for one hub.
+pub(super) struct Tokens {
+    credential: Credential,
+    identity: Option<Arc<azure::Credential>>,
+    clock: Arc<dyn Clock>,
+    /// Of those that are signed here.
+    life: Duration,
+}
+
+/// What lets us in, for a while.
+pub(super) struct Token {
+    pub(super) secret: Secret,
+    /// As the request to `$cbs` has it.
+    pub(super) kind: &'static str,
+    /// When another is to be shown. `None`: this one cannot be renewed.
+    pub(super) renew_at: Option<Instant>,
+    /// What it is to Entra.
+    entra: Option<azure::Token>,
+}
+
+impl Tokens {
+    /// `identity` is that of [`Credential::Entra`].
+    pub(super) fn new(
+        credential: Credential,
+        identity: Option<Arc<azure::Credential>>,
+        clock: Arc<dyn Clock>,
+        life: Duration,
+    ) -> Self {
+        Self { credential, identity, clock, life }
+    }
+
+    /// A token for `audience`.
+    pub(super) async fn token(&self, audience: &str) -> Result<Token, Error> {
+        match &self.credential {
+            Credential::SharedKey { name, key } => {
+                let key = key.read().map_err(unusable)?;
+                let secret = sign(audience, name, &key, self.seconds() + self.life.as_secs());
+                // Its end is in whole seconds, and may come so much earlier.
+                let life = self.life.saturating_sub(Duration::from_secs(1));
+                let renew_at = Instant::now() + life.mul_f64(part_of_life());
+                Ok(Token { secret, kind: SAS, renew_at: Some(renew_at), entra: None })
+            }
+            Credential::SharedSignature(signature) => {
+                let secret = signature.read().map_err(unusable)?;
+                let life = expiry(&secret).map(|expiry| expiry.saturating_sub(self.seconds()));
+                // Its file may have another by then.
+                let renew_at =
+                    life.map(|life| Instant::now() + Duration::from_secs(life.min(1 << 30)).mul_f64(part_of_life()));
+                Ok(Token { secret, kind: SAS, renew_at, entra: None })
+            }
+            Credential::Entra(_) => of_entra(self.identity().token(azure::EVENT_HUBS).await),
+        }
+    }
+
+    /// Another token in place of `refused`, which the service would not have. `None`: it would be the same.
+    pub(super) async fn fresh(&self, refused: &Token) -> Option<Result<Token, Error>> {
+        let refused = refused.entra.as_ref()?;
+        Some(of_entra(self.identity().fresh(azure::EVENT_HUBS, refused).await))
+    }
+
+    fn identity(&self) -> &azure::Credential {
+        self.identity.as_ref().expect("it is made with the credential")
+    }
+
+    /// What an operator may look at when a token is refused: the clock, if nobody has set it.
+    pub(super) fn advice(&self) -> &'static str {
+        match (&self.credential, self.clock.now().synchronised) {
+            (Credential::SharedKey { .. }, false) => {
+                "; waiting for the clock: it is not synchronised, and tokens are signed by it; if that is not it, look at \
+                 the name of the rule and its key"
+            }
+            (Credential::SharedKey { .. }, true) => "; look at the name of the rule, its key, and what it may do",
+            (Credential::SharedSignature(_), _) => "; look at the shared access signature: what for, and until when",
+            (Credential::Entra(_), _) => "; give the identity the role Azure Event Hubs Data Sender or Receiver",
+        }
+    }
+
+    fn seconds(&self) -> u64 {
+        u64::try_from(client::now(&*self.clock).0 / 1_000_000).unwrap_or_default()
+    }
+}
+
+fn of_entra(outcome: Result<azure::Token, azure::Error>) -> Result<Token, Error> {
+    let token = outcome.map_err(|error| {
+        let class = if error.is_passing() { Class::Lost } else { Class::Unauthorized };
+        Error::new(class, error.to_string())
+    })?;
+    Ok(Token { secret: token.secret.clone(), kind: "jwt", renew_at: Some(token.refresh_at), entra: Some(token) })
+}
+
+const SAS: &str = "servicebus.windows.net:sastoken";
+
+fn unusable(problem: String) -> Error {
+    Error::new(Class::Unauthorized, problem)
+}
+
+/// Half to four fifths, so that ten thousand gateways that start together do not renew together.
+fn part_of_life() -> f64 {
+    getrandom::u32().map_or(0.5, |random| 0.5 + 0.3 * f64::from(random) / f64::from(u32::MAX))
+}
+
+/// A token for `resource` that ends at `expiry`, in seconds since the Unix epoch. The key is used as the text that it is.
+fn sign(resource: &str, name: &str, key: &Secret, expiry: u64) -> Secret {
+    let resource = utf8_percent_encode(resource, ESCAPED);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
+    let signature = BASE64_STANDARD.encode(hmac::sign(&key, format!("{resource}\n{expiry}").as_bytes()));
+    let (signature, name) = (utf8_percent_encode(&signature, ESCAPED), utf8_percent_encode(name, ESCAPED));
+    Secret::new(format!("SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn={name}"))
+}
+
+/// When a token ends that somebody has signed.
+fn expiry(token: &Secret) -> Option<u64> {
+    token.expose().split(['&', ' ']).find_map(|part| part.strip_prefix("se="))?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made with Python's hmac, as the vendor's documentation does it.
+    #[test]
+    fn a_token_is_signed_as_the_service_expects_it() {
+        let token = sign("sb://ns.servicebus.windows.net/hub", "send only", &Secret::new("a+b/c="), 1_795_200_000);
+        let expected = "SharedAccessSignature sr=sb%3A%2F%2Fns.servicebus.windows.net%2Fhub&sig=USIlThGigL3py3%2BuMapH3oEJ1THJsHZdy7%2F4bHJ0u4s%3D\
+                        &se=1795200000&skn=send%20only";
+        assert_eq!(token.expose(), expected);
+        assert_eq!(expiry(&token), Some(1_795_200_000));
+    }
+}

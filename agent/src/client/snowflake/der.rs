@@ -1,0 +1,64 @@
+//! As much of DER (ITU-T X.690) as the files of keys need.
+
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
+pub(super) const OCTETS: u8 = 0x04;
+pub(super) const OBJECT: u8 = 0x06;
+pub(super) const SEQUENCE: u8 = 0x30;
+
+/// Reads one value after the other.
+pub(super) struct Reader<'d>(&'d [u8]);
+
+impl<'d> Reader<'d> {
+    pub(super) fn new(der: &'d [u8]) -> Self {
+        Self(der)
+    }
+
+    /// The contents of the next value if it has this `tag`. If not, nothing is read.
+    pub(super) fn take(&mut self, tag: u8) -> Option<&'d [u8]> {
+        let (&[found, first], rest) = self.0.split_first_chunk::<2>()?;
+        let (length, rest) = match first {
+            0..=0x7f => (usize::from(first), rest),
+            0x81 => rest.split_first().map(|(byte, rest)| (usize::from(*byte), rest))?,
+            0x82 => rest.split_first_chunk().map(|(bytes, rest)| (usize::from(u16::from_be_bytes(*bytes)), rest))?,
+            _ => return None,
+        };
+        let (value, rest) = rest.split_at_checked(length).filter(|_| found == tag)?;
+        self.0 = rest;
+        Some(value)
+    }
+}
+
+/// One value of these `parts`, at most 64 KiB.
+pub(super) fn encode(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let contents = parts.concat();
+    let length = u16::try_from(contents.len()).expect("public keys have less than 64 KiB").to_be_bytes();
+    let mut value = vec![tag];
+    match length {
+        [0, short @ 0..=0x7f] => value.push(short),
+        [0, byte] => value.extend([0x81, byte]),
+        bytes => value.extend([0x82, bytes[0], bytes[1]]),
+    }
+    value.extend(contents);
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_is_read_whatever_its_length() {
+        for length in [0, 1, 127, 128, 255, 256, 65_000] {
+            let contents = vec![7; length];
+            let value = encode(OCTETS, &[&contents]);
+            let mut reader = Reader::new(&value);
+            assert_eq!(reader.take(SEQUENCE), None);
+            assert_eq!(reader.take(OCTETS), Some(contents.as_slice()));
+            assert_eq!(reader.take(OCTETS), None);
+            for end in 0..value.len().min(300) {
+                assert_eq!(Reader::new(&value[..end]).take(OCTETS), None, "{length} cut at {end}");
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Who we are to which server.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use ring::signature::RsaKeyPair;
+use tokio::{task::spawn_blocking, time::Instant};
+use zeroize::Zeroizing;
+
+use super::{Credential, Error, PublicKey, Snowflake, jwt, key};
+use crate::{
+    client::{slot::Slot, token::Token},
+    tls::client::now,
+};
+
+/// The file of a token that somebody else has issued is looked at again after this.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Where a request goes, and what it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plane {
+    /// The account, for the SQL API: requests say their role.
+    Sql,
+    /// The account, for Snowpipe Streaming: proofs say their role.
+    Streaming,
+    /// The ingest host.
+    Ingest,
+}
+
+/// The tokens at hand.
+#[derive(Default)]
+pub(super) struct Planes {
+    sql: Arc<Slot>,
+    streaming: Arc<Slot>,
+    ingest: Arc<Slot>,
+    /// The ingest host's URL, for which the token is.
+    host: Mutex<String>,
+}
+
+impl Planes {
+    fn slot(&self, plane: Plane) -> &Arc<Slot> {
+        match plane {
+            Plane::Sql => &self.sql,
+            Plane::Streaming => &self.streaming,
+            Plane::Ingest => &self.ingest,
+        }
+    }
+
+    pub(super) fn host(&self) -> MutexGuard<'_, String> {
+        self.host.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Snowflake {
+    /// What is to be registered at the user: `None` if no key is what lets us in. The error names the file.
+    pub fn public_key(&self) -> Result<Option<PublicKey>, String> {
+        let Credential::KeyPair { file, password } = &self.settings.credential else { return Ok(None) };
+        Ok(Some(PublicKey::of(&key::read(file, password.as_ref())?)))
+    }
+
+    /// Looks at the files of the credential.
+    pub(super) fn look(&self) -> Result<(), String> {
+        match &self.settings.credential {
+            Credential::KeyPair { .. } => self.public_key().map(drop),
+            Credential::AccessToken(secret) | Credential::OAuthClient { secret, .. } => secret.read().map(drop),
+        }
+    }
+
+    /// The URL of the plane's server, and a token for it.
+    pub(super) async fn enter(self: &Arc<Self>, plane: Plane) -> Result<(String, Token), Error> {
+        let slot = self.planes.slot(plane);
+        let account = &self.settings.account;
+        if plane == Plane::Ingest {
+            let token = slot.token("the ingest host", Arc::clone(self).log_in_to_ingest()).await?;
+            return Ok((self.planes.host().clone(), token));
+        }
+        let token = slot.token(account.name(), Arc::clone(self).prove(plane)).await?;
+        Ok((account.url().to_owned(), token))
+    }
+
+    /// Hands `token` out no more: it is refused, or there `is_no_answer`, which only says something about the ingest host.
+    pub(super) fn forget(&self, plane: Plane, token: &Token, is_no_answer: bool) {
+        if plane == Plane::Ingest || !is_no_answer {
+            self.planes.slot(plane).forget(token);
+        }
+    }
+
+    /// How a request shows `token`.
+    pub(super) fn proof(&self, plane: Plane, token: &Token) -> Vec<(&'static str, Zeroizing<String>)> {
+        let kind = match (plane, &self.settings.credential) {
+            (Plane::Ingest, _) | (_, Credential::OAuthClient { .. }) => "OAUTH",
+            (_, Credential::KeyPair { .. }) => "KEYPAIR_JWT",
+            (_, Credential::AccessToken(_)) => "PROGRAMMATIC_ACCESS_TOKEN",
+        };
+        let bearer = Zeroizing::new(format!("Bearer {}", token.secret.expose()));
+        vec![("authorization", bearer), ("x-snowflake-authorization-token-type", Zeroizing::new(kind.to_owned()))]
+    }
+
+    /// What an operator may do where `refused` does not let us in.
+    pub(super) fn advice(&self, plane: Plane, refused: &Token) -> String {
+        let user = &self.settings.user;
+        match &self.settings.credential {
+            _ if plane == Plane::Ingest => {
+                format!("the account lets {user} in: look what its role may do, and from which networks it may come")
+            }
+            Credential::KeyPair { .. } => {
+                let clock = match self.clock.now().synchronised {
+                    true => "",
+                    false => {
+                        "waiting for the clock: it is not synchronised, and proofs are signed by it; if that is not it, "
+                    }
+                };
+                let fingerprint = jwt::fingerprint(&refused.secret).unwrap_or_default();
+                format!(
+                    "{clock}look whether DESC USER {user} shows the key {fingerprint} as RSA_PUBLIC_KEY_FP, and register it \
+                     if not; and whether account, user and role are the right ones"
+                )
+            }
+            Credential::AccessToken(_) => format!(
+                "look at the access token: whose it is ({user}?), until when, for which role, and from which networks"
+            ),
+            Credential::OAuthClient { id, .. } => {
+                format!("look at the OAuth client {id}, its scope, and the security integration that trusts its server")
+            }
+        }
+    }
+
+    /// A proof of who we are, for the account.
+    async fn prove(self: Arc<Self>, plane: Plane) -> Result<Token, Error> {
+        if let Credential::OAuthClient { .. } = self.settings.credential {
+            return self.oauth_token().await;
+        }
+        // Files are read, and passwords are made slow to try.
+        spawn_blocking(move || self.proven(plane)).await?.map_err(Error::Unauthorized)
+    }
+
+    fn proven(&self, plane: Plane) -> Result<Token, String> {
+        let asked = Instant::now();
+        match &self.settings.credential {
+            Credential::KeyPair { file, password } => {
+                let key: RsaKeyPair = key::read(file, password.as_ref())?;
+                let role = self.settings.role.as_deref().filter(|_| plane == Plane::Streaming);
+                let seconds = now(&*self.clock).0 / 1_000_000;
+                let proof = jwt::sign(&key, self.settings.account.name(), &self.settings.user, role, seconds)?;
+                Ok(Token::new(proof, asked, jwt::LIFE))
+            }
+            Credential::AccessToken(secret) | Credential::OAuthClient { secret, .. } => {
+                Ok(Token::new(secret.read()?, asked, LOOK_AGAIN))
+            }
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! One connection: which partitions are read over it, from look to look.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::{join_all, try_join_all};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    End, EventHub, Partitions,
+    begin::Preloaded,
+    claims::Claims,
+    lane::{self, Created, Lane, Trust},
+};
+use crate::{
+    client::eventhub::{Class, Connection},
+    contract::{Intake, IntakeError, Shutdown},
+    progress::Condition,
+    retry::Backoff,
+};
+
+/// How often it is looked whether the hub has more partitions, where none are shared out.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Looks are spread by up to one part in so many of the interval, so that agents do not come to look together.
+const JITTER: u32 = 5;
+/// How long the goodbyes of links may take: they are a courtesy.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// What [`crate::progress::Progress`] calls the claims.
+const CLAIMS: &str = "claims";
+
+/// What outlives a connection.
+#[derive(Default)]
+pub(super) struct Standing {
+    /// The claims, where partitions are shared out.
+    pub(super) claims: Option<Claims>,
+    /// The partitions of the hub, as they were last seen.
+    pub(super) partitions: Vec<String>,
+    /// What no lane is started for any more: an operator must act.
+    pub(super) stopped: BTreeSet<String>,
+}
+
+/// See the module.
+pub(super) struct Session<'a> {
+    source: &'a EventHub,
+    connection: &'a Connection,
+    standing: &'a mut Standing,
+    intake: &'a Intake,
+    created: Arc<Created>,
+    lanes: BTreeMap<String, Running>,
+    /// How many lanes were started: each has a number, for the end of one may be told when another is there.
+    started: u64,
+    ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
+}
+
+/// A lane's partition and number, and why it has ended.
+type Ended = (String, u64, lane::End);
+
+struct Running {
+    number: u64,
+    switch: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        source: &'a EventHub,
+        connection: &'a Connection,
+        standing: &'a mut Standing,
+        intake: &'a Intake,
+    ) -> Self {
+        let (created, lanes) = (Arc::default(), BTreeMap::new());
+        Self { source, connection, standing, intake, created, lanes, started: 0, ended: mpsc::unbounded_channel() }
+    }
+
+    /// Reads until told to stop, or until the connection ends.
+    pub(super) async fn run(&mut self, shutdown: &mut Shutdown, backoff: &mut Backoff) -> Result<(), End> {
+        let mut next_look = Instant::now();
+        loop {
+            let expiry = self.expiry();
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok(()),
+                error = self.connection.ended() => return Err(End::Lost(error)),
+                () = elapsed(expiry) => self.leave_expired().await?,
+                Some((partition, number, end)) = self.ended.1.recv() => {
+                    if self.lanes.get(&partition).is_some_and(|lane| lane.number == number) {
+                        self.lane_ended(&partition, end).await?;
+                    }
+                }
+                () = sleep_until(next_look) => {
+                    self.look(shutdown).await?;
+                    backoff.reset();
+                    next_look = Instant::now() + self.interval();
+                }
+            }
+        }
+    }
+
+    /// Ends every lane.
+    pub(super) async fn stop(self) {
+        for lane in self.lanes.values() {
+            lane.switch.send_replace(true);
+        }
+        join_all(self.lanes.into_values().map(await_end)).await;
+    }
+
+    fn interval(&self) -> Duration {
+        let interval = self.source.settings.balance().map_or(LOOK_EVERY, |balance| balance.interval);
+        let random = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+        interval + (interval / JITTER).mul_f64(random)
+    }
+
+    fn expiry(&self) -> Option<Duration> {
+        self.standing.claims.as_ref().and_then(Claims::next_expiry)
+    }
+
+    /// Sees to it that those partitions are read that should be. Claims are renewed before the hub is asked for anything.
+    async fn look(&mut self, shutdown: &mut Shutdown) -> Result<(), End> {
+        if !self.standing.partitions.is_empty() {
+            self.read(shutdown).await?;
+        }
+        let expiry = self.expiry();
+        let asked = tokio::select! {
+            asked = self.connection.properties() => asked,
+            () = elapsed(expiry) => return self.leave_expired().await,
+            () = shutdown.requested() => return Ok(()),
+        };
+        let is_known = !self.standing.partitions.is_empty();
+        match asked {
+            Ok(properties) => {
+                self.created.set(properties.created.0);
+                self.source.progress.enter("", Condition::Running);
+                let is_news = self.standing.partitions != properties.partition_ids;
+                self.standing.partitions = properties.partition_ids;
+                if is_news { self.read(shutdown).await } else { Ok(()) }
+            }
+            // What is read goes on being read: it is asked again at the next look.
+            Err(error) if is_known && error.class != Class::Lost => {
+                log::debug!("{}: {error}", self.source.progress.subject());
+                Ok(())
+            }
+            Err(error) => Err(End::Lost(error)),
+        }
+    }
+
+    /// Reads what should be read of the partitions that are known.
+    async fn read(&mut self, shutdown: &mut Shutdown) -> Result<(), End> {
+        match &self.source.settings.partitions {
+            Partitions::All => self.start(self.standing.partitions.clone()),
+            Partitions::These(these) => {
+                let partitions = &self.standing.partitions;
+                let (there, missing): (Vec<_>, Vec<_>) =
+                    these.iter().cloned().partition(|one| partitions.contains(one));
+                for partition in missing {
+                    let names = partitions.join(", ");
+                    let message = format!("the hub has no partition {partition:?}: its partitions are {names}");
+                    self.source.progress.enter(&partition, Condition::Stopped(message));
+                }
+                self.start(there);
+            }
+            Partitions::Balanced(_) => return self.balance(shutdown).await,
+        }
+        let ours = self.lanes.keys().cloned().collect();
+        self.affirm(ours).await
+    }
+
+    /// What a sink took for another owner's was not, or is ours again.
+    async fn affirm(&self, ours: Vec<String>) -> Result<(), End> {
+        for partition in ours {
+            self.intake.affirm(&partition).await.map_err(End::Intake)?;
+        }
+        Ok(())
+    }
+
+    /// Renews and makes claims, and starts and leaves partitions accordingly.
+    async fn balance(&mut self, shutdown: &mut Shutdown) -> Result<(), End> {
+        let expiry = self.expiry();
+        let Standing { claims: Some(claims), partitions, .. } = &mut *self.standing else { return Ok(()) };
+        let turn = tokio::select! {
+            turn = claims.turn(partitions) => turn,
+            // The table takes its time, and our claims get old meanwhile.
+            () = elapsed(expiry) => return self.leave_expired().await,
+            error = self.connection.ended() => return Err(End::Lost(error)),
+            () = shutdown.requested() => return Ok(()),
+        };
+        let (lost, ours) = (claims.lost(), claims.ours());
+        let (progress, is_certain) = (&self.source.progress, turn.is_ok());
+        match turn {
+            Err(error) => progress.enter(CLAIMS, Condition::Waiting(error.to_string())),
+            Ok(true) => {
+                let message = format!(
+                    "another agent goes by the id {:?} too, and takes this one's partitions: give one of the two another id",
+                    self.source.agent_id
+                );
+                progress.enter(CLAIMS, Condition::Stopped(message));
+            }
+            Ok(false) => progress.leave(CLAIMS),
+        }
+        self.lose(&lost).await?;
+        self.start(ours.clone());
+        if is_certain { self.affirm(ours).await } else { Ok(()) }
+    }
+
+    /// Starts reading what is not read yet.
+    fn start(&mut self, partitions: Vec<String>) {
+        let is_new = |one: &String| !self.lanes.contains_key(one) && !self.standing.stopped.contains(one);
+        let partitions: Vec<_> = partitions.into_iter().filter(is_new).collect();
+        let source = self.source;
+        let rows = Arc::new(Preloaded::new(&source.checkpoints, &source.settings.hub, &partitions));
+        for partition in partitions {
+            let (switch, shutdown) = Shutdown::new();
+            self.started += 1;
+            let lane = Lane {
+                partition: partition.clone(),
+                settings: Arc::clone(&source.settings),
+                name: source.agent_id.clone(),
+                checkpoints: source.checkpoints.clone(),
+                rows: Some(Arc::clone(&rows)),
+                connection: self.connection.clone(),
+                created: Arc::clone(&self.created),
+                intake: self.intake.clone(),
+                progress: Arc::clone(&source.progress),
+                shutdown,
+                trust: Trust::default(),
+                next: None,
+            };
+            let (ended, name, number) = (self.ended.0.clone(), partition.clone(), self.started);
+            let task = tokio::spawn(async move {
+                let end = lane.run().await;
+                // Nobody listens any more where all are being ended.
+                let _ = ended.send((name, number, end));
+            });
+            self.lanes.insert(partition, Running { number, switch, task });
+        }
+    }
+
+    async fn lane_ended(&mut self, partition: &str, end: lane::End) -> Result<(), End> {
+        self.lanes.remove(partition);
+        match end {
+            lane::End::Told | lane::End::Intake(IntakeError::Fenced) => Ok(()),
+            lane::End::Lost(error) => Err(End::Lost(error)),
+            lane::End::Intake(error) => Err(End::Intake(error)),
+            lane::End::Stopped(message) => {
+                self.standing.stopped.insert(partition.to_owned());
+                self.source.progress.enter(partition, Condition::Stopped(message));
+                Ok(())
+            }
+            lane::End::Stolen(message) => self.stolen(partition, message).await,
+        }
+    }
+
+    /// Another receiver took the partition. There is no fight over it.
+    async fn stolen(&mut self, partition: &str, message: String) -> Result<(), End> {
+        if self.standing.claims.is_some() {
+            log::info!("{} ({partition}): taken by another receiver: {message}", self.source.progress.subject());
+            self.lose(&[partition.to_owned()]).await?;
+            if let Some(claims) = self.standing.claims.as_mut() {
+                claims.yield_up(partition).await;
+            }
+            return Ok(());
+        }
+        let message = format!(
+            "another receiver has taken the partition ({message}): end it, or let both share the hub with partitions = \
+             \"balanced\"; then reload or restart the agent"
+        );
+        self.standing.stopped.insert(partition.to_owned());
+        self.source.progress.enter(partition, Condition::Stopped(message));
+        Ok(())
+    }
+
+    /// Leaves what may be another's by now.
+    async fn leave_expired(&mut self) -> Result<(), End> {
+        let expired = self.standing.claims.as_mut().map(Claims::expire).unwrap_or_default();
+        if !expired.is_empty() {
+            let (subject, names) = (self.source.progress.subject(), expired.join(", "));
+            log::warn!("{subject}: the claims to {names} could not be renewed in time");
+        }
+        self.leave(&expired).await
+    }
+
+    /// Takes back what is another's.
+    async fn lose(&mut self, partitions: &[String]) -> Result<(), End> {
+        self.leave(partitions).await?;
+        try_join_all(partitions.iter().map(|partition| self.intake.lost(partition))).await.map_err(End::Intake)?;
+        if let Some(claims) = self.standing.claims.as_mut() {
+            partitions.iter().for_each(|partition| claims.left(partition));
+        }
+        Ok(())
+    }
+
+    /// Ends the reading of partitions, and keeps delivery away from them: from all at once, for each may take long.
+    async fn leave(&mut self, partitions: &[String]) -> Result<(), End> {
+        let lanes: Vec<_> = partitions.iter().filter_map(|partition| self.lanes.remove(partition)).collect();
+        for lane in &lanes {
+            lane.switch.send_replace(true);
+        }
+        // What a lane has handed over may wait for room, and would never be answered; and it may just be asking where to
+        // resume, so that this comes first and last.
+        suspend(self.intake, partitions).await.map_err(End::Intake)?;
+        if !lanes.is_empty() {
+            join_all(lanes.into_iter().map(await_end)).await;
+            suspend(self.intake, partitions).await.map_err(End::Intake)?;
+        }
+        for partition in partitions {
+            self.standing.stopped.remove(partition);
+            self.source.progress.leave(partition);
+        }
+        Ok(())
+    }
+}
+
+/// Keeps delivery away from all of them.
+pub(super) async fn suspend(intake: &Intake, partitions: &[String]) -> Result<(), IntakeError> {
+    try_join_all(partitions.iter().map(|partition| intake.suspend(partition))).await.map(drop)
+}
+
+/// Resolves after `time`, if there is one.
+pub(super) async fn elapsed(time: Option<Duration>) {
+    match time {
+        Some(time) => sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a lane that was told to end. Only its goodbye can take long.
+async fn await_end(mut lane: Running) {
+    if timeout(GOODBYE, &mut lane.task).await.is_err() {
+        lane.task.abort();
+        let _ = lane.task.await;
+    }
+}

@@ -1,0 +1,82 @@
+//! Promise 5: a full buffer holds the hub back, and what is under way is bounded in bytes.
+
+use std::collections::BTreeMap;
+
+use forebay_tests::{
+    harness::{Agent, wait_until},
+    judge::HUB,
+    servers::{Cut, Proxy},
+};
+use serde_json::json;
+
+use crate::rig::{Rig, config, says};
+
+const MIB: u64 = 1 << 20;
+/// Just below what an event may have.
+const LARGE: usize = 1_000_000;
+/// So many in each of the two partitions.
+const EACH: u64 = 30;
+
+/// One whose hub has events of a megabyte, whose way to Postgres is cut, and whose buffer has room for a few of them.
+fn held_back() -> (Rig, Proxy, Agent) {
+    let mut rig = Rig::new(2);
+    let way = Proxy::new(rig.postgres.port());
+    let place = format!("connection_string = \"{}\"", rig.hubs().connection_string());
+    let rest = "[buffer]\nmax_bytes = \"16MiB\"\nmin_free_disk = \"0B\"\n";
+    rig.gateway.configure(&config(&place, "", way.port(), rest));
+    let agent = rig.gateway.start();
+    rig.are_read(&["0", "1"]);
+    way.refuse();
+    way.cut(Cut::Reset);
+    for _ in 0..EACH {
+        rig.send_large("0", LARGE);
+        rig.send_large("1", LARGE);
+    }
+    says(&agent, &["held", "full"]);
+    (rig, way, agent)
+}
+
+/// Waits until the hub has sent all that it is asked for, and says how many events that is.
+fn sent(rig: &Rig) -> u64 {
+    let mut before = BTreeMap::new();
+    let mut same = 0;
+    wait_until("the hub to be held back", || {
+        let now: BTreeMap<String, u64> = rig.consumers().into_iter().collect();
+        same = if now == before && !now.is_empty() { same + 1 } else { 0 };
+        before = now;
+        same > 50
+    });
+    before.values().sum()
+}
+
+#[test]
+fn a_full_buffer_holds_the_hub_back_and_memory_stays_bounded() {
+    let (rig, way, agent) = held_back();
+    let sent = sent(&rig);
+    assert!(sent < 2 * EACH, "all of it was sent");
+    way.accept();
+    rig.all_comes();
+    // Without a bound there would be 300 events under way from each partition.
+    let peak = agent.memory().peak / MIB;
+    println!("{sent} events of {LARGE} bytes were sent to a buffer of 16 MiB; at most {peak} MiB were resident");
+    assert!(peak < 60, "{peak} MiB were resident");
+}
+
+#[test]
+fn events_that_expire_while_the_hub_is_held_back_are_in_the_loss_ledger() {
+    let (rig, way, agent) = held_back();
+    sent(&rig);
+    let had: BTreeMap<String, u64> = rig.consumers().into_iter().collect();
+    let mut there = rig.stored();
+    let kept = EACH - 1;
+    rig.hubs().ask("DELETE", &format!("/hubs/{HUB}/partitions/0/events"), &json!({ "before": kept }));
+    way.accept();
+    there.retain(|event| {
+        let number = event.sequence_number as u64;
+        event.partition == "1" || number == kept || number < had["0"]
+    });
+    let lost = 2 * EACH - there.len() as u64;
+    assert!(lost > 0, "nothing expired before it was sent");
+    rig.comes(&there);
+    assert_eq!(agent.lost_events(), lost);
+}

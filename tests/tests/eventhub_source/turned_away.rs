@@ -1,0 +1,75 @@
+//! Where the hub does not let the agent read, or not any more.
+
+use std::fs;
+
+use forebay_tests::judge::{HUB, Sdk};
+use serde_json::json;
+
+use crate::rig::{Rig, says};
+
+#[test]
+fn a_wrong_key_is_said_and_the_right_one_is_taken_up() {
+    let mut rig = Rig::new(1);
+    rig.send("0", 10);
+    let file = rig.gateway.path("hub");
+    let right = rig.hubs().connection_string();
+    fs::write(&file, right.replace("SAS_KEY_VALUE", "TELL_NOBODY")).expect("a file can be written");
+    let place = format!("connection_string_file = \"{}\"\nnamespace = \"localhost\"\n", file.display());
+    rig.configure_at(&place, "", "");
+    let agent = rig.gateway.spawn();
+    says(&agent, &["waiting", "signature"]);
+    assert!(agent.log().iter().all(|line| !line.contains("TELL_NOBODY")));
+    fs::write(&file, right).expect("a file can be written");
+    rig.all_comes();
+}
+
+#[test]
+fn a_hub_that_is_not_there_is_named_and_read_when_it_is() {
+    let mut rig = Rig::new(1);
+    rig.hubs().ask("DELETE", &format!("/hubs/{HUB}"), &json!(null));
+    rig.configure("");
+    let agent = rig.gateway.spawn();
+    says(&agent, &["waiting", HUB, "not-found"]);
+    rig.hubs().make_hub(HUB, &json!({ "partitions": 1 }));
+    rig.send("0", 10);
+    rig.all_comes();
+}
+
+#[test]
+fn a_reader_that_is_put_above_the_others_takes_the_partition_and_is_not_fought() {
+    let mut rig = Rig::new(1);
+    rig.send("0", 10);
+    rig.configure("owner_level = 1");
+    let agent = rig.gateway.start();
+    rig.all_comes();
+    // The SDK reads the partition at level 5, and lets it go.
+    Sdk::Python.run(&rig.space, "amqp", &["usurp", "0", "5"]);
+    says(&agent, &["stopped", "another receiver", "balanced"]);
+    rig.send("0", 10);
+    assert_eq!(rig.consumers(), []);
+    assert!(agent.terminate().success());
+    let _agent = rig.gateway.start();
+    rig.all_comes();
+}
+
+#[test]
+fn a_token_that_expires_and_links_that_are_detached_are_no_more_than_a_pause() {
+    let mut rig = Rig::new(2);
+    rig.configure("");
+    let agent = rig.gateway.start();
+    rig.are_read(&["0", "1"]);
+    for condition in
+        ["amqp:link:detach-forced", "amqp:internal-error", "com.microsoft:timeout", "com.microsoft:server-busy"]
+    {
+        rig.send("0", 10);
+        rig.hubs().ask("POST", "/detach", &json!({ "hub": HUB, "role": "consumer", "condition": condition }));
+        rig.send("1", 10);
+        rig.all_comes();
+    }
+    rig.hubs().ask("POST", "/expire-tokens", &json!({}));
+    rig.send("0", 10);
+    rig.hubs().ask("POST", "/disconnect", &json!({ "how": "reset" }));
+    rig.send("1", 10);
+    rig.all_comes();
+    assert!(agent.source_errors() > 0);
+}

@@ -1,0 +1,131 @@
+//! Partitions of an event hub, which one agent takes over from another.
+
+use std::sync::Arc;
+
+use forebay::{
+    contract::{HubId, Sink},
+    sink::snowpipe::{Settings, Shape},
+};
+use forebay_buffer::Numbering;
+use forebay_tests::sinks::{Gateway, PATIENCE};
+use serde_json::json;
+
+use crate::rig::{Account, LANE, SINK, STREAM, confirmed, gateway, sink, until};
+
+const CREATED: i64 = 1_700_000_000_000_000;
+const NUMBERING: Numbering = Numbering::Shared { created: CREATED };
+
+fn of_hub() -> Gateway {
+    let hub = HubId {
+        namespace: "ns.servicebus.windows.net".to_owned(),
+        hub: "plant".to_owned(),
+        consumer_group: "$Default".to_owned(),
+    };
+    let mut gateway = gateway();
+    gateway.hubs.insert(STREAM.to_owned(), Arc::new(hub));
+    gateway
+}
+
+fn agent(account: &Account, id: &str) -> Arc<dyn Sink> {
+    sink(account.settings(), id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_agent_goes_on_after_the_committed_token() {
+    let account = Account::new();
+    let (one, other) = (of_hub(), of_hub());
+    one.append_shared(STREAM, CREATED, 1..=30);
+    let running = one.deliver(SINK, &[STREAM], agent(&account, "gw-1"));
+    account.until_rows(30).await;
+    running.stop().await;
+    // It has read again what the control table did not know of yet.
+    other.append_shared(STREAM, CREATED, 11..=50);
+    let running = other.deliver(SINK, &[STREAM], agent(&account, "gw-2"));
+    account.until_rows(50).await;
+    running.stop().await;
+    account.holds(1..=50);
+    assert_eq!(account.channels().len(), 1, "both agree upon its name");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_channel_was_taken_waits_until_it_is_the_owner_again() {
+    let account = Account::new();
+    let (one, other) = (of_hub(), of_hub());
+    one.append_shared(STREAM, CREATED, 1..=10);
+    let first = one.deliver(SINK, &[STREAM], agent(&account, "gw-1"));
+    account.until_rows(10).await;
+    other.append_shared(STREAM, CREATED, 6..=20);
+    let second = other.deliver(SINK, &[STREAM], agent(&account, "gw-2"));
+    account.until_rows(20).await;
+    one.append_shared(STREAM, CREATED, 11..=30);
+    let words = first.waiting(LANE).await;
+    assert!(words.contains("STALE_CONTINUATION_TOKEN_SEQUENCER"), "{words}");
+    // There is no fight: the other goes on.
+    other.append_shared(STREAM, CREATED, 21..=25);
+    account.until_rows(25).await;
+    second.stop().await;
+    let opened = account.channel().client_sequencer;
+    // Its claim is renewed, and so it is the owner; twice, for the first time may have been asked for before.
+    one.fences.affirm(STREAM, "0");
+    one.fences.affirm(STREAM, "0");
+    account.until_rows(30).await;
+    account.holds(1..=30);
+    assert_ne!(account.channel().client_sequencer, opened);
+    first.stop().await;
+}
+
+/// What is refused at the end moves no token: who knows of it goes on behind it, and who does not refuses it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_at_the_end_sets_no_token_and_stops_nobody() {
+    let account = Account::new();
+    let (one, other) = (of_hub(), of_hub());
+    let by_body = |id| sink(Settings { shape: Shape::Body, ..account.settings() }, id);
+    let until_confirmed = async |gateway: &Gateway, sink| {
+        let running = gateway.deliver(SINK, &[STREAM], sink);
+        until("all is confirmed", || confirmed(gateway, "0", NUMBERING).1).await;
+        running.stop().await;
+    };
+    one.append_shared(STREAM, CREATED, 1..=2);
+    until_confirmed(&one, agent(&account, "gw-1")).await;
+    // Numbers are no objects.
+    one.append_shared(STREAM, CREATED, 3..=5);
+    until_confirmed(&one, by_body("gw-1")).await;
+    other.append_shared(STREAM, CREATED, 3..=6);
+    until_confirmed(&other, by_body("gw-2")).await;
+    assert_eq!((one.dead_letters().len(), other.dead_letters().len()), (3, 4));
+    assert_eq!(account.committed().map(|offset| offset.0), Some(2));
+    one.append_shared(STREAM, CREATED, 6..=7);
+    until_confirmed(&one, agent(&account, "gw-1")).await;
+    account.holds([1, 2, 6, 7]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_is_let_go_of_though_nothing_is_committed() {
+    let (account, one) = (Account::new(), of_hub());
+    account.set(&json!({ "hold_commits": true }));
+    one.append_shared(STREAM, CREATED, 1..=10);
+    let running = one.deliver(SINK, &[STREAM], agent(&account, "gw-1"));
+    until("it is appended", || account.pending() > 0).await;
+    tokio::time::timeout(2 * PATIENCE, one.fences.close(STREAM, "0")).await.expect("it is let go of");
+    assert_eq!(confirmed(&one, "0", NUMBERING), (None, false));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_that_the_former_owner_did_not_see_stop_the_next_one() {
+    let account = Account::new();
+    let (one, other) = (of_hub(), of_hub());
+    account.set(&json!({ "hold_commits": true }));
+    one.append_shared(STREAM, CREATED, 1..=10);
+    let running = one.deliver(SINK, &[STREAM], agent(&account, "gw-1"));
+    until("it is appended", || account.pending() > 0).await;
+    running.kill().await;
+    account.arm(&json!({ "phase": "commit", "action": "reject", "rows": [0], "message": "is no number" }));
+    account.set(&json!({ "hold_commits": false }));
+    until("it is committed", || account.pending() == 0).await;
+    other.append_shared(STREAM, CREATED, 1..=20);
+    let running = other.deliver(SINK, &[STREAM], agent(&account, "gw-2"));
+    let words = running.stopped(LANE).await;
+    assert!(words.contains("is no number"), "{words}");
+    running.stop().await;
+}
