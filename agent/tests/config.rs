@@ -112,6 +112,18 @@ fn secrets_come_from_the_environment_and_files_and_are_not_printed() {
     assert_eq!(http_settings(&loaded.config).token, Some(SecretSource::File("/run/credentials/token".into())));
 }
 
+#[cfg(feature = "eventhub")]
+#[test]
+fn a_signature_is_a_connection_string_with_a_blank() {
+    let text = "Endpoint=sb://ns.example/;SharedAccessSignature=SharedAccessSignature \
+                sr=sb%3A%2F%2Fns.example%2Fplant&sig=c2lnbmF0dXJl&se=1900000000&skn=send;EntityPath=plant";
+    let config = "[sources.in]\ntype = \"host\"\n[sinks.out]\ntype = \"eventhub\"\ninputs = [\"in\"]\n\
+                  connection_string = \"${HUB}\"\n";
+    let loaded = parse_with(config, &Environment::made_up([("HUB", text)]));
+    let loaded = loaded.unwrap_or_else(|invalid| panic!("{invalid}"));
+    assert!(!format!("{loaded:?}").contains("c2lnbmF0dXJl"));
+}
+
 #[test]
 fn a_file_of_secrets_that_anyone_can_read_is_warned_of() {
     use std::os::unix::fs::PermissionsExt;

@@ -167,7 +167,6 @@ fn the_control_table_is_where_the_sink_is_if_there_is_a_warehouse_for_it() {
 fn the_control_table_can_have_a_login_of_its_own() {
     let control = r#"
 [control]
-backend = "snowflake"
 warehouse = "small"
 database = "ops"
 hybrid_table = true
@@ -181,6 +180,24 @@ token_file = "/run/token"
     let InSnowflake { place, is_hybrid, .. } = in_snowflake(&loaded);
     assert_eq!((place.connection.account.name(), place.connection.user.as_str()), ("OTHER-ACCOUNT", "ops"));
     assert_eq!((place.table.database.as_str(), *is_hybrid), ("OPS", true));
+}
+
+#[test]
+fn a_login_for_snowflake_says_that_the_control_table_is_there() {
+    let login = "[control.snowflake]\naccount = \"a-b\"\nuser = \"u\"\ntoken_file = \"/run/token\"\n";
+    let parse = |control: &str| {
+        let sinks = "[sources.in]\ntype = \"host\"\n[sinks.out]\ntype = \"stdout\"\ninputs = [\"in\"]\n";
+        let text = format!("{sinks}[control]\ndatabase = \"d\"\n{control}\n{login}");
+        Config::parse(text.as_bytes(), Path::new("/etc/forebay"), &Environment::made_up([]))
+    };
+    let loaded = parse("warehouse = \"w\"").unwrap_or_else(|invalid| panic!("{invalid}"));
+    assert_eq!(in_snowflake(&loaded).place.connection.account.name(), "A-B");
+    for (control, said) in
+        [("", "control.warehouse: is missing"), ("host = \"db\"", "the control table is in Postgres")]
+    {
+        let invalid = parse(control).expect_err("it is wrong").to_string();
+        assert!(invalid.contains(said), "{invalid}");
+    }
 }
 
 #[test]

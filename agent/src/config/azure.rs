@@ -114,7 +114,7 @@ pub(super) fn read(parent: &mut Section<'_, '_, '_>) -> Result<Settings, Reporte
     let section = &mut section;
     let (kind, tenant_id, client_id) =
         (section.value(&CREDENTIAL), section.given(&TENANT_ID), section.given(&CLIENT_ID));
-    let secret = client_secret(section);
+    let secret = section.secret(&CLIENT_SECRET, &CLIENT_SECRET_FILE);
     let certificate = section.given(&CLIENT_CERTIFICATE_FILE);
     let federated = section.given(&FEDERATED_TOKEN_FILE);
     let (authority, ca_file, proxy) = (section.value(&AUTHORITY_HOST), section.given(&CA_FILE), section.given(&PROXY));
@@ -137,18 +137,6 @@ pub(super) fn read(parent: &mut Section<'_, '_, '_>) -> Result<Settings, Reporte
             .map_or(defaults.metadata_host, |host| host.trim_end_matches('/').to_owned()),
         az: defaults.az,
     })
-}
-
-fn client_secret(section: &mut Section<'_, '_, '_>) -> Result<Option<SecretSource>, Reported> {
-    let (secret, file) = (section.given(&CLIENT_SECRET), section.given(&CLIENT_SECRET_FILE));
-    match (secret?, file?) {
-        (Some(_), Some(_)) if !section.has_variable(CLIENT_SECRET.name) => {
-            let help = "keep one of the two: the file is the better";
-            Err(section.error(CLIENT_SECRET_FILE.name, "is given beside client_secret", help))
-        }
-        (Some(secret), _) => Ok(Some(SecretSource::Inline(secret))),
-        (None, file) => Ok(file.map(SecretSource::File)),
-    }
 }
 
 /// The files of secrets that `settings` name, each with its key.

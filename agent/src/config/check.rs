@@ -271,7 +271,9 @@ impl<'p> Checker<'_, 'p, '_> {
             }
             if self.parts.control.is_some_and(|control| control.backend == ControlBackend::Nothing) {
                 let problem = "is \"balanced\", and there is no control table to share partitions out in";
-                self.error(&path, problem, "add [control] with the server that it is on");
+                let help = "say in [control] where it is: host, the server of a Postgres database, or warehouse, one of \
+                            Snowflake's";
+                self.error(&path, problem, help);
             }
             #[cfg(feature = "snowpipe")]
             if let Some(ControlBackend::Snowflake(control)) = self.parts.control.map(|control| &control.backend)

@@ -191,8 +191,8 @@ static BACKEND: Key<Choice<Backend>> = Key::optional(
         what: "backend of the control table",
         of: &[("postgres", Backend::Postgres), ("snowflake", Backend::Snowflake), ("none", Backend::Nothing)],
     },
-    "\"postgres\" where host is given; else \"snowflake\" where warehouse is given and there is a Snowflake sink; else \
-     \"postgres\" where there is a Postgres sink; else \"none\"",
+    "\"postgres\" where host is given; else \"snowflake\" where the table control.snowflake is given, or warehouse and there is \
+     a Snowflake sink; else \"postgres\" where there is a Postgres sink; else \"none\"",
     "What keeps the control table.",
 )
 .variable("CONTROL_TABLE_BACKEND");
@@ -255,7 +255,7 @@ pub(super) fn read(
         });
     }
     #[cfg(feature = "snowpipe")]
-    let unused = snowflake::check(&mut section);
+    let unused = snowflake::check(&mut section, matches!(backend, Ok(Backend::Postgres)));
     #[cfg(not(feature = "snowpipe"))]
     let unused: Result<(), Reported> = Ok(());
     #[cfg(feature = "postgres")]
@@ -293,7 +293,10 @@ fn default_backend(section: &Section<'_, '_, '_>, sinks: &BTreeMap<String, SinkC
         return Backend::Postgres;
     }
     #[cfg(feature = "snowpipe")]
-    if section.has(snowflake::WAREHOUSE.name) && sinks.values().any(|sink| snowflake::login_of(&sink.kind).is_some()) {
+    if section.has(snowflake::LOGIN.name)
+        || section.has(snowflake::WAREHOUSE.name)
+            && sinks.values().any(|sink| snowflake::login_of(&sink.kind).is_some())
+    {
         return Backend::Snowflake;
     }
     #[cfg(feature = "postgres")]

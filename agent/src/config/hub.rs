@@ -34,7 +34,10 @@ pub(super) static CONNECTION_STRING_FILE: Key<FilePath> = Key::optional(
 
 pub(super) static NAMESPACE: Key<HostName> = Key::optional(
     "namespace",
-    HostName,
+    HostName {
+        or_socket: false,
+        port_help: "the port is that of the transport; only UseDevelopmentEmulator=true in a connection string names another",
+    },
     "that of connection_string",
     "The host name of the namespace, such as \"plant.servicebus.windows.net\". It goes before that of a connection string.",
 )

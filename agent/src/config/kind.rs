@@ -32,13 +32,13 @@ pub(super) use snowflake::{RowColumns, SnowflakeName};
 pub(super) use text::HostName;
 #[cfg(feature = "postgres")]
 pub(super) use text::Identifier;
-#[cfg(any(feature = "postgres", feature = "snowpipe"))]
-pub(super) use text::Password;
 #[cfg(any(feature = "eventhub", feature = "postgres", feature = "snowpipe"))]
 pub(super) use text::PlainText;
+#[cfg(any(feature = "eventhub", feature = "mqtt", feature = "postgres", feature = "snowpipe"))]
+pub(super) use text::SecretText;
 #[cfg(any(feature = "eventhub", feature = "snowpipe"))]
 pub(super) use text::Switch;
-pub(super) use text::{Address, Choice, FilePath, Loopback, Name, SecretText, UrlPath};
+pub(super) use text::{Address, Choice, FilePath, Loopback, Name, Token, UrlPath};
 
 use super::{
     document::{Node, Value},

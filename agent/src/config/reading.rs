@@ -10,9 +10,11 @@ use super::{
     environment::{Environment, NoVariable},
     files::{Files, Place},
     key::{Fallback, Key, Kind, Schema, alternatives, nearest},
+    kind::FilePath,
     report::{Fault, Report, Reported},
     substitute::substitute,
 };
+use crate::secret::{Secret, SecretSource};
 
 /// What is wrong with `node` where the table at `path` should be.
 pub(super) fn not_a_table(node: &Node, path: &str) -> Fault {
@@ -146,10 +148,22 @@ impl<'r, 'e, 't> Section<'r, 'e, 't> {
         self.table.0.contains_key(key) || self.set_variable_of(key).is_some()
     }
 
-    /// Whether the environment gives `key`, rightly or not.
-    #[cfg(any(feature = "eventhub", feature = "postgres", feature = "snowpipe"))]
-    pub(super) fn has_variable(&self, key: &str) -> bool {
-        self.set_variable_of(key).is_some()
+    /// The secret that stands at `inline`, or in the file that `file` names. That of the environment overrides a file named
+    /// in the config, as every variable.
+    pub(super) fn secret(
+        &mut self,
+        inline: &Key<impl Kind<Value = Secret>>,
+        file: &Key<FilePath>,
+    ) -> Result<Option<SecretSource>, Reported> {
+        let (secret, path) = (self.given(inline), self.given(file));
+        match (secret?, path?) {
+            (Some(_), Some(_)) if self.set_variable_of(inline.name).is_none() => {
+                let problem = format!("is given beside {}", inline.name);
+                Err(self.error(file.name, problem, "keep one of the two: the file is the better"))
+            }
+            (Some(secret), _) => Ok(Some(SecretSource::Inline(secret))),
+            (None, path) => Ok(path.map(SecretSource::File)),
+        }
     }
 
     /// The environment variable that gives `key`, if one does.

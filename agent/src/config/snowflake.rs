@@ -2,20 +2,20 @@
 //!
 //! The variables mean what they meant to operators of the Python pipeline, and override the file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ureq::http::Uri;
 
 use super::{
     key::Key,
-    kind::{FilePath, Password, PlainText, ProxyUrl, SecretText, SnowflakeName},
+    kind::{FilePath, PlainText, ProxyUrl, SecretText, SnowflakeName},
     reading::Section,
     report::Reported,
     tls::{self, TLS},
 };
 use crate::{
     client::snowflake::{Account, Credential, Settings},
-    secret::{Secret, SecretSource},
+    secret::SecretSource,
 };
 
 pub(super) static ACCOUNT: Key<PlainText> = Key::required(
@@ -48,9 +48,9 @@ pub(super) static PRIVATE_KEY_FILE: Key<FilePath> = Key::optional(
 )
 .variable("SNOWFLAKE_PRIVATE_KEY_FILE");
 
-pub(super) static PRIVATE_KEY_PASSWORD: Key<Password> = Key::optional(
+pub(super) static PRIVATE_KEY_PASSWORD: Key<SecretText> = Key::optional(
     "private_key_password",
-    Password,
+    SecretText,
     "what private_key_password_file holds; without either, the key is not encrypted",
     "What opens the key; private_key_password_file is better.",
 )
@@ -175,13 +175,12 @@ type Given = Option<(&'static str, Credential)>;
 
 fn read_key(section: &mut Section<'_, '_, '_>) -> Result<Given, Reported> {
     let file = section.given(&PRIVATE_KEY_FILE);
-    let (password, password_file) = (section.given(&PRIVATE_KEY_PASSWORD), section.given(&PRIVATE_KEY_PASSWORD_FILE));
-    let keys = [PRIVATE_KEY_PASSWORD.name, PRIVATE_KEY_PASSWORD_FILE.name];
-    let password = one_of(section, keys, password?, password_file?)?;
-    match (file?, password) {
+    let password = section.secret(&PRIVATE_KEY_PASSWORD, &PRIVATE_KEY_PASSWORD_FILE);
+    match (file?, password?) {
         (Some(file), password) => Ok(Some((PRIVATE_KEY_FILE.name, Credential::KeyPair { file, password }))),
         (None, Some(_)) => {
-            let key = keys.into_iter().find(|key| section.has(key)).expect("one of them is given");
+            let has_inline = section.has(PRIVATE_KEY_PASSWORD.name);
+            let key = if has_inline { PRIVATE_KEY_PASSWORD.name } else { PRIVATE_KEY_PASSWORD_FILE.name };
             Err(section.error(key, "is given without the key that it opens", "give private_key_file too, or remove it"))
         }
         (None, None) => Ok(None),
@@ -190,10 +189,9 @@ fn read_key(section: &mut Section<'_, '_, '_>) -> Result<Given, Reported> {
 
 fn read_client(section: &mut Section<'_, '_, '_>) -> Result<Given, Reported> {
     let id = section.given(&OAUTH_CLIENT_ID);
-    let (secret, file) = (section.given(&OAUTH_CLIENT_SECRET), section.given(&OAUTH_CLIENT_SECRET_FILE));
+    let secret = section.secret(&OAUTH_CLIENT_SECRET, &OAUTH_CLIENT_SECRET_FILE);
     let (token_url, scope) = (section.given(&OAUTH_TOKEN_URL), section.given(&OAUTH_SCOPE));
-    let secret = one_of(section, [OAUTH_CLIENT_SECRET.name, OAUTH_CLIENT_SECRET_FILE.name], secret?, file?)?;
-    let (token_url, scope) = (token_url?, scope?);
+    let (secret, token_url, scope) = (secret?, token_url?, scope?);
     if token_url.as_deref().is_some_and(|url| !is_private(url)) {
         let problem = "is no URL that a secret can be sent to unseen";
         return Err(section.error(OAUTH_TOKEN_URL.name, problem, "write https://HOST/PATH"));
@@ -229,24 +227,6 @@ fn is_private(url: &str) -> bool {
         (Some("https"), Some(host)) => !host.is_empty(),
         (Some("http"), Some(host)) => matches!(host, "localhost" | "127.0.0.1" | "[::1]"),
         _ => false,
-    }
-}
-
-/// A secret that is given by the key `keys.0`, or by the file that `keys.1` names. That of the environment overrides a
-/// file named in the file, as every variable.
-fn one_of(
-    section: &mut Section<'_, '_, '_>,
-    keys: [&'static str; 2],
-    inline: Option<Secret>,
-    file: Option<PathBuf>,
-) -> Result<Option<SecretSource>, Reported> {
-    match (inline, file) {
-        (Some(_), Some(_)) if !section.has_variable(keys[0]) => {
-            let problem = format!("is given beside {}", keys[0]);
-            Err(section.error(keys[1], problem, "keep one of the two: the file is the better"))
-        }
-        (Some(inline), _) => Ok(Some(SecretSource::Inline(inline))),
-        (None, file) => Ok(file.map(SecretSource::File)),
     }
 }
 

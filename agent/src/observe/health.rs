@@ -73,10 +73,12 @@ fn of_buffer(buffer: &BufferReport, findings: &mut Vec<Finding>) {
     // What an operator discarded with a command needs no telling.
     for (reason, events) in buffer.lost_events.iter().filter(|(reason, _)| !DISCARDED.contains(&reason.as_str())) {
         let message = format!("{events} events were dropped before delivery ({reason})");
-        findings.push(
-            Finding::new(Severity::Warning, "buffer", message)
-                .remedy("raise max_bytes or max_age, or see why the sinks were behind"),
-        );
+        let remedy = if reason.starts_with("expired at the hub") {
+            "raise the hub's retention, or see why they were not read in time"
+        } else {
+            "raise max_bytes or max_age, or see why the sinks were behind"
+        };
+        findings.push(Finding::new(Severity::Warning, "buffer", message).remedy(remedy));
     }
 }
 

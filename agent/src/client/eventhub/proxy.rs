@@ -31,14 +31,16 @@ pub(super) async fn connect(
     match answer.status {
         200..300 => Ok(stream),
         407 => {
-            let message =
-                format!("{place} wants a user and a password, or others: look at proxy_user and its password");
+            let message = format!(
+                "{place} wants a user and a password, or others: they belong into proxy, http://USER:PASSWORD@HOST:PORT"
+            );
             Err(Error::new(Class::Unauthorized, message))
         }
-        status @ 400..500 => {
+        // It may be in a moment, or once somebody has seen to it.
+        status @ 400..500 if !matches!(status, 408 | 429) => {
             let message =
                 format!("{place} does not let us through to {authority}: it answers {status} {}", answer.reason);
-            Err(Error::new(Class::Refused, message))
+            Err(Error::new(Class::Unauthorized, message))
         }
         status => Err(Error::lost(format!("{place} cannot reach {authority}: it answers {status} {}", answer.reason))),
     }

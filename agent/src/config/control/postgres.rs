@@ -7,7 +7,7 @@ use crate::{
     config::{
         SinkKind,
         key::Key,
-        kind::{self, Choice, Count, FilePath, HostName, PlainText},
+        kind::{self, Choice, Count, FilePath, HostName, PlainText, SecretText},
         login::{AuthMode, auth_mode, check_token, read_token, refuse_password},
         reading::Section,
         report::Reported,
@@ -42,7 +42,7 @@ pub(super) static TABLE: Key<kind::Identifier> = Key::with_default(
 
 pub(super) static HOST: Key<HostName> = Key::optional(
     "host",
-    HostName,
+    HostName { or_socket: true, port_help: "the port has a key of its own" },
     "the server of the first Postgres sink by name; then that sink's settings hold for what is not given here",
     "The server that the control table is on, or the directory of its Unix socket.",
 )
@@ -61,9 +61,9 @@ pub(super) static USER: Key<PlainText> = Key::optional(
 )
 .variable("CONTROL_PG_USER");
 
-pub(super) static PASSWORD: Key<kind::Password> = Key::optional(
+pub(super) static PASSWORD: Key<SecretText> = Key::optional(
     "password",
-    kind::Password,
+    SecretText,
     "what password_file holds; if that is not given either, the sink's, or none where host is given",
     "The role's password; password_file is better.",
 )
@@ -127,7 +127,7 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Result<Said, Reported> 
     let database = section.given(&DATABASE);
     let (schema, table) = (section.value(&SCHEMA), section.value(&TABLE));
     let (host, port, user) = (section.given(&HOST), section.given(&PORT), section.given(&USER));
-    let password = password(section);
+    let password = section.secret(&PASSWORD, &PASSWORD_FILE);
     let (sslmode, ca_file) = (section.given(&SSLMODE), section.given(&CA_FILE));
     let certificate = certificate(section);
     let mode = section.given(&AUTH_MODE);
@@ -146,19 +146,6 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Result<Said, Reported> 
         ca_file: ca_file?,
         certificate: certificate?,
     })
-}
-
-/// The password, from where it is said. That of the environment overrides a file named in the file, as every variable.
-fn password(section: &mut Section<'_, '_, '_>) -> Result<Option<SecretSource>, Reported> {
-    let (password, file) = (section.given(&PASSWORD), section.given(&PASSWORD_FILE));
-    match (password?, file?) {
-        (Some(_), Some(_)) if !section.has_variable(PASSWORD.name) => {
-            let help = "keep one of the two: the file is the better";
-            Err(section.error(PASSWORD_FILE.name, "is given beside password", help))
-        }
-        (Some(password), _) => Ok(Some(SecretSource::Inline(password))),
-        (None, file) => Ok(file.map(SecretSource::File)),
-    }
 }
 
 fn certificate(section: &mut Section<'_, '_, '_>) -> Result<Option<(PathBuf, PathBuf)>, Reported> {

@@ -94,8 +94,12 @@ pub(super) fn read(
     Ok(Some((Place { connection, warehouse: warehouse?, table }, is_hybrid?)))
 }
 
-/// Reports what is wrong with keys that are not used, for the control table is elsewhere.
-pub(super) fn check(section: &mut Section<'_, '_, '_>) -> Result<(), Reported> {
+/// Reports what is wrong with keys that are not used, for the control table is elsewhere: `in_postgres`, or there is none.
+pub(super) fn check(section: &mut Section<'_, '_, '_>, in_postgres: bool) -> Result<(), Reported> {
+    if in_postgres && section.has(LOGIN.name) {
+        let problem = "is given, and the control table is in Postgres";
+        return Err(section.error(LOGIN.name, problem, "take it out, or say backend = \"snowflake\""));
+    }
     let (warehouse, is_hybrid) = (section.given(&WAREHOUSE), section.value(&HYBRID_TABLE));
     section.table(&LOGIN).and_then(|login| login.map(|mut login| snowflake::read(&mut login)).transpose())?;
     warehouse?;

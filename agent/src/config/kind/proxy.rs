@@ -15,10 +15,16 @@ impl Kind for ProxyUrl {
 
     fn read(&self, node: &Node, reading: &mut Reading<'_, '_>) -> Result<ureq::Proxy, Reported> {
         let text = reading.text(node)?;
-        let is_http = text.starts_with("http://") || text.starts_with("https://");
-        match ureq::Proxy::new(&text) {
-            Ok(proxy) if is_http => Ok(proxy),
-            _ => Err(reading.wrong(node, "is not the address of an HTTP proxy")),
+        if text.starts_with("https://") {
+            let help = "write http://: what passes the proxy is encrypted by the server behind it, and a login for the proxy is not";
+            return Err(reading.wrong_with_help(node, "asks for an encrypted way to the proxy itself", help));
         }
+        let proxy = ureq::Proxy::new(&text).ok().filter(|_| text.starts_with("http://"));
+        let proxy = proxy.ok_or_else(|| reading.wrong(node, "is not the address of an HTTP proxy"))?;
+        if proxy.password().is_some() && !reading.was_substituted() {
+            let help = "put the password into an environment variable, and write \"http://USER:${NAME}@HOST:PORT\"";
+            reading.warn(node, "has a password in it, which copies and backups give away", help);
+        }
+        Ok(proxy)
     }
 }

@@ -55,10 +55,15 @@ pub(in crate::config) struct FilePath;
 #[derive(Debug)]
 pub(in crate::config) struct UrlPath;
 
-/// A name or an IP address of a server, or the directory of its Unix socket.
+/// A name or an IP address of a server.
 #[cfg(any(feature = "eventhub", feature = "postgres"))]
 #[derive(Debug)]
-pub(in crate::config) struct HostName;
+pub(in crate::config) struct HostName {
+    /// The directory of its Unix socket will do as well.
+    pub(in crate::config) or_socket: bool,
+    /// What to do about a port beside it.
+    pub(in crate::config) port_help: &'static str,
+}
 
 /// Some text that is not empty and of one line.
 #[cfg(any(feature = "eventhub", feature = "postgres", feature = "snowpipe"))]
@@ -73,14 +78,14 @@ pub(in crate::config) struct PlainText {
 #[derive(Debug)]
 pub(in crate::config) struct Identifier;
 
-/// A secret. Nothing about its value is ever reported.
+/// A secret of one line. Nothing about its value is ever reported.
+#[cfg(any(feature = "eventhub", feature = "mqtt", feature = "postgres", feature = "snowpipe"))]
 #[derive(Debug)]
 pub(in crate::config) struct SecretText;
 
-/// A secret that may have blanks.
-#[cfg(any(feature = "postgres", feature = "snowpipe"))]
+/// A secret that is sent in a header of HTTP as it is.
 #[derive(Debug)]
-pub(in crate::config) struct Password;
+pub(in crate::config) struct Token;
 
 impl<T: Copy + Sync> Kind for Choice<T> {
     type Value = T;
@@ -216,7 +221,8 @@ impl Kind for HostName {
     type Value = String;
 
     fn expected(&self) -> String {
-        "the name or the IP address of a server, without a port, or the directory of a Unix socket".to_owned()
+        let socket = if self.or_socket { ", or the directory of a Unix socket" } else { "" };
+        format!("the name or the IP address of a server, without a port{socket}")
     }
 
     fn read(&self, node: &Node, reading: &mut Reading<'_, '_>) -> Result<String, Reported> {
@@ -224,11 +230,11 @@ impl Kind for HostName {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '%');
         match () {
             () if host.is_empty() => Err(reading.wrong(node, "is empty")),
-            () if host.starts_with('/') && !host.contains('\0') => Ok(host),
+            () if self.or_socket && host.starts_with('/') && !host.contains('\0') => Ok(host),
             () if !host.chars().all(fits) => Err(reading.wrong(node, "has a character that no host's name has")),
             // A port, unless it is an IPv6 address.
             () if host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err() => {
-                Err(reading.wrong_with_help(node, "has a colon", "the port has a key of its own"))
+                Err(reading.wrong_with_help(node, "has a colon", self.port_help))
             }
             () => Ok(host),
         }
@@ -267,8 +273,8 @@ impl Kind for Identifier {
     }
 }
 
-#[cfg(any(feature = "postgres", feature = "snowpipe"))]
-impl Kind for Password {
+#[cfg(any(feature = "eventhub", feature = "mqtt", feature = "postgres", feature = "snowpipe"))]
+impl Kind for SecretText {
     type Value = Secret;
 
     fn expected(&self) -> String {
@@ -292,7 +298,7 @@ impl Kind for Password {
     }
 }
 
-impl Kind for SecretText {
+impl Kind for Token {
     type Value = Secret;
 
     fn expected(&self) -> String {

@@ -140,7 +140,7 @@ pub(super) fn read(
 /// The server, put together from its URL and the keys, which must not say the same thing twice.
 fn read_server(section: &mut Section<'_, '_, '_>) -> Result<Server, Reported> {
     let url = section.value(&URL);
-    let password = read_password(section);
+    let password = section.secret(&PASSWORD, &PASSWORD_FILE);
     let token = section.given(&AUTH_MODE).and_then(|mode| read_token(section, mode));
     let sslmode = section.given(&SSLMODE);
     let files = [&CA_FILE, &CERTIFICATE_FILE, &KEY_FILE].map(|key| section.given(key));
@@ -179,17 +179,6 @@ fn once<T>(
     match (in_url, given) {
         (Some(_), Some(_)) => Err(section.error(key, "is given in url too", "keep one of the two")),
         (in_url, given) => Ok(in_url.or(given)),
-    }
-}
-
-fn read_password(section: &mut Section<'_, '_, '_>) -> Result<Option<SecretSource>, Reported> {
-    let (password, file) = (section.given(&PASSWORD), section.given(&PASSWORD_FILE));
-    match (password?, file?) {
-        (Some(_), Some(_)) => {
-            let help = "keep one of the two: the file is the better";
-            Err(section.error(PASSWORD_FILE.name, "is given beside password", help))
-        }
-        (password, file) => Ok(password.map(SecretSource::Inline).or(file.map(SecretSource::File))),
     }
 }
 

@@ -3,11 +3,10 @@
 use crate::{
     config::{
         key::{Key, Schema},
-        kind::{Address, Count, FilePath, SecretText, Size, UrlPath},
+        kind::{Address, Count, FilePath, Size, Token, UrlPath},
         reading::Section,
         report::Reported,
     },
-    secret::SecretSource,
     source::http::Settings,
     tls::ServerSettings,
 };
@@ -24,9 +23,9 @@ static LISTEN: Key<Address> = Key::required("listen", Address, "Where it listens
 
 static PATH: Key<UrlPath> = Key::with_default("path", UrlPath, r#""/events""#, "Where events are posted to.");
 
-static TOKEN: Key<SecretText> = Key::optional(
+static TOKEN: Key<Token> = Key::optional(
     "token",
-    SecretText,
+    Token,
     "anyone may post, unless token_file is given",
     "What producers must send as \"Authorization: Bearer TOKEN\".",
 );
@@ -82,7 +81,7 @@ static CLIENT_CA_FILE: Key<FilePath> = Key::optional(
 pub(super) fn read(section: &mut Section<'_, '_, '_>, max_event_bytes: usize) -> Result<Settings, Reported> {
     let listen = section.value(&LISTEN);
     let path = section.value(&PATH);
-    let token = read_token(section);
+    let token = section.secret(&TOKEN, &TOKEN_FILE);
     let max_body_bytes = section.value(&MAX_BODY).map(in_memory);
     let max_decompressed_bytes = section.value(&MAX_DECOMPRESSED).map(in_memory);
     let max_connections = section.value(&MAX_CONNECTIONS).map(in_memory);
@@ -99,16 +98,6 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>, max_event_bytes: usize) ->
     };
     warn_of_strangers(section, &settings);
     Ok(settings)
-}
-
-fn read_token(section: &mut Section<'_, '_, '_>) -> Result<Option<SecretSource>, Reported> {
-    let (token, file) = (section.given(&TOKEN)?, section.given(&TOKEN_FILE)?);
-    match (token, file) {
-        (Some(_), Some(_)) => {
-            Err(section.error(TOKEN_FILE.name, "is given beside token", "keep one of the two: the file is the better"))
-        }
-        (token, file) => Ok(token.map(SecretSource::Inline).or(file.map(SecretSource::File))),
-    }
 }
 
 fn read_tls(mut section: Section<'_, '_, '_>) -> Result<ServerSettings, Reported> {

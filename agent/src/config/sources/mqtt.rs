@@ -239,20 +239,13 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>, max_event_bytes: usize) ->
 }
 
 fn read_login(section: &mut Section<'_, '_, '_>) -> Result<(Option<String>, Option<SecretSource>), Reported> {
-    let (user, password, file) = (section.given(&USER), section.given(&PASSWORD), section.given(&PASSWORD_FILE));
-    let (user, password, file) = (user?, password?, file?);
-    match (password, file) {
-        (Some(_), Some(_)) => {
-            let help = "keep one of the two: the file is the better";
-            Err(section.error(PASSWORD_FILE.name, "is given beside password", help))
-        }
-        (None, None) => Ok((user, None)),
-        (password, _) if user.is_none() => {
-            let key = if password.is_some() { PASSWORD.name } else { PASSWORD_FILE.name };
-            Err(section.error(key, "is given without a user", "give the user too, or remove it"))
-        }
-        (password, file) => Ok((user, password.map(SecretSource::Inline).or(file.map(SecretSource::File)))),
+    let (user, password) = (section.given(&USER), section.secret(&PASSWORD, &PASSWORD_FILE));
+    let (user, password) = (user?, password?);
+    if password.is_some() && user.is_none() {
+        let key = if section.has(PASSWORD.name) { PASSWORD.name } else { PASSWORD_FILE.name };
+        return Err(section.error(key, "is given without a user", "give the user too, or remove it"));
     }
+    Ok((user, password))
 }
 
 fn read_max_packet(section: &mut Section<'_, '_, '_>, max_event_bytes: usize) -> Result<usize, Reported> {
