@@ -111,6 +111,11 @@ impl Receiver {
         Some(self.take(received))
     }
 
+    /// Whether so many are held that no more are asked for until some are accepted.
+    pub fn is_full(&self) -> bool {
+        self.held.len() >= self.window as usize
+    }
+
     /// The `count` oldest events that were received are on disk: as many more may come. Without this no more than
     /// [`ReceiverOptions::prefetch`] come.
     pub async fn accept(&mut self, count: u32) -> Result<(), Error> {

@@ -389,7 +389,7 @@ impl Lane {
         while gathered.count < self.settings.max_batch_events && gathered.size_bytes < BATCH_BYTES {
             let next = match receiver.try_receive() {
                 Some(next) => next,
-                None if self.settings.max_wait.is_zero() => break,
+                None if self.settings.max_wait.is_zero() || receiver.is_full() => break,
                 None => match timeout_at(deadline, receiver.receive()).await {
                     Ok(next) => next,
                     Err(_) => break,
