@@ -81,18 +81,18 @@ pub(super) fn write_compact(out: &mut Vec<u8>, json: &str) {
 /// An object, with one member for each name. A name that occurs more than once has all its values in an array.
 pub(super) fn write_headers(out: &mut Vec<u8>, headers: &[(String, Value)]) {
     out.push(b'{');
-    let mut first = true;
+    write_members(out, headers);
+    out.push(b'}');
+}
+
+/// The members of that object.
+pub(super) fn write_members(out: &mut Vec<u8>, headers: &[(String, Value)]) {
     for (at, (name, value)) in headers.iter().enumerate() {
         let same = |(other, _): &&(String, Value)| other == name;
         if headers[..at].iter().any(|header| same(&header)) {
             continue;
         }
-        if !first {
-            out.push(b',');
-        }
-        first = false;
-        write_string(out, name);
-        out.push(b':');
+        begin_member(out, name);
         if headers[at + 1..].iter().any(|header| same(&header)) {
             for (nth, (_, value)) in headers[at..].iter().filter(same).enumerate() {
                 out.push(if nth == 0 { b'[' } else { b',' });
@@ -103,7 +103,15 @@ pub(super) fn write_headers(out: &mut Vec<u8>, headers: &[(String, Value)]) {
             write_value(out, value);
         }
     }
-    out.push(b'}');
+}
+
+/// What comes before the value of a member of an object, the first or another.
+pub(super) fn begin_member(out: &mut Vec<u8>, name: &str) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+    write_string(out, name);
+    out.push(b':');
 }
 
 /// A body that is not text, where a JSON value must stand.
@@ -118,7 +126,9 @@ pub(super) fn write_value(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::String(text) => write_string(out, text),
         Value::Integer(integer) => write_integer(out, *integer),
-        Value::Float(float) if float.is_finite() => write_json(out, float),
+        Value::Float(float) if float.is_finite() => {
+            serde_json::to_writer(out, float).expect("it is a number, and memory takes all writes");
+        }
         Value::Float(float) => write_string(out, &float.to_string()),
         Value::Boolean(boolean) => out.extend_from_slice(if *boolean { b"true" } else { b"false" }),
         Value::Bytes(bytes) => write_base64(out, bytes),
@@ -149,16 +159,39 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// `text` as a JSON string.
 pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
-    write_json(out, text);
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| ESCAPES[usize::from(*byte)] != 0) {
+        out.extend_from_slice(&rest[..at]);
+        match ESCAPES[usize::from(rest[at])] {
+            b'u' => write!(out, "\\u{:04x}", rest[at]).expect("memory takes all writes"),
+            short => out.extend_from_slice(&[b'\\', short]),
+        }
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
 }
 
-fn write_json(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
-    serde_json::to_writer(out, value)
-        .expect("a string or a number always has a JSON form, and memory takes all writes");
-}
+/// What stands behind a backslash for each byte that cannot stand in a string by itself: its number follows `u`.
+static ESCAPES: [u8; 256] = {
+    let mut escapes = [0; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        escapes[control] = b'u';
+        control += 1;
+    }
+    let short = [(8, b'b'), (b'\t', b't'), (b'\n', b'n'), (12, b'f'), (b'\r', b'r'), (b'"', b'"'), (b'\\', b'\\')];
+    let mut nth = 0;
+    while nth < short.len() {
+        escapes[short[nth].0 as usize] = short[nth].1;
+        nth += 1;
+    }
+    escapes
+};
 
-fn write_integer(out: &mut Vec<u8>, integer: i64) {
-    write!(out, "{integer}").expect("memory takes all writes");
+pub(super) fn write_integer(out: &mut Vec<u8>, integer: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes());
 }
 
 /// RFC 3339 with microseconds, in UTC; a year beyond four digits has a sign, as ISO 8601 has it.

@@ -83,7 +83,7 @@ impl<'a> Row<'a> {
     }
 }
 
-fn text_or_bytes(bytes: &[u8]) -> Value<'_> {
+pub(super) fn text_or_bytes(bytes: &[u8]) -> Value<'_> {
     std::str::from_utf8(bytes).map_or(Value::Bytes(bytes), Value::Text)
 }
 

@@ -116,6 +116,14 @@ fn times_of_any_year_are_written() {
 
 proptest! {
     #[test]
+    fn strings_are_what_another_library_writes(text in ".*", at in 0_u8..=0x7f) {
+        let text = format!("{text}{}\u{1}", char::from(at));
+        let mut out = Vec::new();
+        write_string(&mut out, &text);
+        prop_assert_eq!(String::from_utf8(out).expect("UTF-8"), serde_json::to_string(&text).expect("JSON"));
+    }
+
+    #[test]
     fn times_are_what_another_library_writes(micros in -62_135_596_800_000_000i64..253_402_300_800_000_000) {
         let mut out = Vec::new();
         write_time(&mut out, Timestamp(micros));

@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 use super::{
     Shared,
     pack::{Packer, Request},
+    rows::Rows,
 };
 use crate::contract::{Batch, PartitionId, Refusal, SinkError};
 
@@ -45,12 +46,11 @@ pub(super) async fn encode(
 }
 
 fn encode_now(shared: &Shared, partition: &PartitionId, batch: &Batch, limit: usize, now: Timestamp) -> Encoded {
-    let by_name = shared.settings.is_by_name();
+    let mut rows = Rows::new(&shared.settings.shape, partition, now, shared.settings.is_by_name());
     let (mut packer, mut refusals, mut row) = (Packer::new(limit, MAX_REQUEST_BYTES), Vec::new(), Vec::new());
     for (offset, event) in batch.wanted() {
         row.clear();
-        let written = shared.settings.shape.write(&mut row, partition, *offset, event, now, by_name);
-        let refused = match written {
+        let refused = match rows.write(&mut row, *offset, event) {
             Err((code, reason)) => Some((code, reason.to_owned())),
             Ok(()) => packer.push(*offset, &row).err().map(|size| {
                 let reason = format!(

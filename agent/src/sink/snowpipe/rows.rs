@@ -9,7 +9,7 @@ use crate::{
         body::Body,
         line,
         source::Source,
-        value::{Row, Value},
+        value::{Row, Value, text_or_bytes},
     },
 };
 
@@ -36,6 +36,7 @@ const NO_OBJECT: &str = "not_an_object";
 /// What the service's own annotations begin with.
 const SYSTEM_PREFIX: &str = "x-opt-";
 const PARTITION_KEY: &str = "x-opt-partition-key";
+const NULL: &[u8] = b"null";
 
 impl Shape {
     /// With the names of columns as the service has them, for a pipe that goes by them: a key in another case may fill none.
@@ -49,22 +50,66 @@ impl Shape {
             other => other,
         }
     }
+}
 
-    /// Appends the row of `event`, line break included; where the pipe goes `by_name`, with keys in upper case. The error is
-    /// a refusal's code and reason: `out` is as it was.
+/// Writes the rows of one batch.
+pub(super) struct Rows<'b> {
+    partition: &'b PartitionId,
+    parts: Parts<'b>,
+    /// JSON that becomes a text of JSON.
+    json: Vec<u8>,
+}
+
+/// What is the same in all rows.
+enum Parts<'b> {
+    Events(EventParts),
+    Columns {
+        /// What comes before each value, and what the value is.
+        columns: Vec<(Vec<u8>, &'b Source)>,
+        looks_at_body: bool,
+    },
+    Body,
+}
+
+/// What comes before the values of [`Shape::Events`], in their order.
+struct EventParts {
+    body: Vec<u8>,
+    /// The partition and its value with it.
+    sequence_number: Vec<u8>,
+    enqueued_time: Vec<u8>,
+    properties: Vec<u8>,
+    system_properties: Vec<u8>,
+    /// The time of ingestion, which ends the row.
+    end: Vec<u8>,
+}
+
+impl<'b> Rows<'b> {
+    /// Rows of this shape, taken in at `now`; where the pipe goes `by_name`, with keys in upper case.
+    pub(super) fn new(shape: &'b Shape, partition: &'b PartitionId, now: Timestamp, by_name: bool) -> Self {
+        let parts = match shape {
+            Shape::Events => Parts::Events(EventParts::new(partition, now, by_name)),
+            Shape::Columns(columns) => Parts::Columns {
+                columns: columns.iter().enumerate().map(|(nth, (name, source))| (key(nth, name), source)).collect(),
+                looks_at_body: columns.iter().any(|(_, source)| matches!(source, Source::Body | Source::Path(_))),
+            },
+            Shape::Body => Parts::Body,
+        };
+        Self { partition, parts, json: Vec::new() }
+    }
+
+    /// Appends the row of `event`, line break included. The error is a refusal's code and reason: `out` is as it was.
     pub(super) fn write(
-        &self,
+        &mut self,
         out: &mut Vec<u8>,
-        partition: &PartitionId,
         offset: Offset,
         event: &Event,
-        now: Timestamp,
-        by_name: bool,
     ) -> Result<(), (&'static str, &'static str)> {
-        match self {
-            Self::Events => write_event(out, partition, offset, event, now, by_name),
-            Self::Columns(columns) => write_columns(out, columns, partition, offset, event),
-            Self::Body => match Body::of(event) {
+        match &self.parts {
+            Parts::Events(parts) => parts.write(out, &mut self.json, offset, event),
+            Parts::Columns { columns, looks_at_body } => {
+                write_columns(out, columns, &Row::new(self.partition, offset, event, *looks_at_body));
+            }
+            Parts::Body => match Body::of(event) {
                 Body::Json(json) if json.trim_ascii_start().starts_with('{') => line::write_compact(out, json),
                 Body::None => return Err((NO_OBJECT, "it has no body, whose members would be the row's columns")),
                 _ => return Err((NO_OBJECT, "its body is no JSON object, whose members would be the row's columns")),
@@ -75,95 +120,101 @@ impl Shape {
     }
 }
 
-fn write_event(
-    out: &mut Vec<u8>,
-    partition: &PartitionId,
-    offset: Offset,
-    event: &Event,
-    now: Timestamp,
-    by_name: bool,
-) {
-    let key = |out: &mut Vec<u8>, key: &str| {
-        let start = out.len();
-        out.extend_from_slice(key.as_bytes());
-        if by_name {
-            out[start..].make_ascii_uppercase();
-        }
-    };
-    key(out, "{\"event_body\":");
-    match event.body.as_deref().map(|body| (event.body_kind, std::str::from_utf8(body), body)) {
-        None => Value::Null.write_json(out),
-        Some((BodyKind::Unsaid | BodyKind::Json | BodyKind::Text, Ok(text), _)) => line::write_string(out, text),
-        Some((_, _, bytes)) => write_quoted(out, |out| line::write_encoded_body(out, bytes)),
-    }
-    key(out, ",\"partition_id\":");
-    line::write_string(out, &partition.name);
-    key(out, ",\"sequence_number\":");
-    Value::Integer(offset.0).write_json(out);
-    key(out, ",\"enqueued_time\":");
-    line::write_time(out, event.time);
-    // The hub's source puts the service's own first.
-    let system = event.headers.iter().take_while(|(name, _)| name.starts_with(SYSTEM_PREFIX)).count();
-    let (system, properties) = event.headers.split_at(system);
-    key(out, ",\"properties\":");
-    write_properties(out, properties);
-    key(out, ",\"system_properties\":");
-    let beside = beside(event, system);
-    match beside.as_slice() {
-        [] => write_properties(out, system),
-        _ => write_properties(out, &[system, beside.as_slice()].concat()),
-    }
-    key(out, ",\"ingestion_timestamp\":");
-    line::write_time(out, now);
-    out.push(b'}');
+/// What comes before the value of the `nth` member of an object.
+fn key(nth: usize, name: &str) -> Vec<u8> {
+    let mut key = if nth == 0 { b"{".to_vec() } else { Vec::new() };
+    line::begin_member(&mut key, name);
+    key
 }
 
-/// What stands among the system's properties and is no header.
-fn beside(event: &Event, system: &[(String, Header)]) -> Vec<(String, Header)> {
-    let key = event.key.as_ref().filter(|_| system.iter().all(|(name, _)| name != PARTITION_KEY)).map(|key| {
-        std::str::from_utf8(key).map_or_else(|_| Header::Bytes(key.clone()), |text| Header::String(text.to_owned()))
-    });
-    let quality = match event.time_quality {
+impl EventParts {
+    fn new(partition: &PartitionId, now: Timestamp, by_name: bool) -> Self {
+        let key = |nth, name: &str| key(nth, &if by_name { name.to_ascii_uppercase() } else { name.to_owned() });
+        let mut sequence_number = key(1, "partition_id");
+        line::write_string(&mut sequence_number, &partition.name);
+        sequence_number.extend(key(2, "sequence_number"));
+        let mut end = key(6, "ingestion_timestamp");
+        line::write_time(&mut end, now);
+        end.push(b'}');
+        Self {
+            body: key(0, "event_body"),
+            sequence_number,
+            enqueued_time: key(3, "enqueued_time"),
+            properties: key(4, "properties"),
+            system_properties: key(5, "system_properties"),
+            end,
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>, json: &mut Vec<u8>, offset: Offset, event: &Event) {
+        out.extend_from_slice(&self.body);
+        match event.body.as_deref().map(|body| (event.body_kind, std::str::from_utf8(body), body)) {
+            None => out.extend_from_slice(NULL),
+            Some((BodyKind::Unsaid | BodyKind::Json | BodyKind::Text, Ok(text), _)) => line::write_string(out, text),
+            Some((_, _, bytes)) => write_quoted(out, json, |json| line::write_encoded_body(json, bytes)),
+        }
+        out.extend_from_slice(&self.sequence_number);
+        line::write_integer(out, offset.0);
+        out.extend_from_slice(&self.enqueued_time);
+        line::write_time(out, event.time);
+        // The hub's source puts the service's own first.
+        let system = event.headers.iter().take_while(|(name, _)| name.starts_with(SYSTEM_PREFIX)).count();
+        let (system, properties) = event.headers.split_at(system);
+        out.extend_from_slice(&self.properties);
+        match properties {
+            [] => out.extend_from_slice(NULL),
+            properties => write_quoted(out, json, |json| line::write_headers(json, properties)),
+        }
+        out.extend_from_slice(&self.system_properties);
+        if write_system(json, system, event) {
+            write_text_of(out, json);
+        } else {
+            out.extend_from_slice(NULL);
+        }
+        out.extend_from_slice(&self.end);
+    }
+}
+
+/// The object of what the service has set, and of what else an event has that is no header. Whether there is any of it.
+fn write_system(json: &mut Vec<u8>, system: &[(String, Header)], event: &Event) -> bool {
+    json.clear();
+    json.push(b'{');
+    line::write_members(json, system);
+    if let Some(key) = event.key.as_deref().filter(|_| system.iter().all(|(name, _)| name != PARTITION_KEY)) {
+        line::begin_member(json, PARTITION_KEY);
+        text_or_bytes(key).write_json(json);
+    }
+    if let Some(table) = &event.table {
+        line::begin_member(json, "table");
+        line::write_string(json, table);
+    }
+    let doubt = match event.time_quality {
         TimeQuality::Given | TimeQuality::Stamped => None,
         TimeQuality::Repaired => Some("repaired"),
         TimeQuality::Untrusted => Some("untrusted"),
     };
-    let all = [
-        (PARTITION_KEY, key),
-        ("table", event.table.clone().map(Header::String)),
-        ("time_quality", quality.map(|quality| Header::String(quality.to_owned()))),
-    ];
-    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
-}
-
-fn write_properties(out: &mut Vec<u8>, properties: &[(String, Header)]) {
-    if properties.is_empty() {
-        Value::Null.write_json(out);
-    } else {
-        write_quoted(out, |out| line::write_headers(out, properties));
+    if let Some(doubt) = doubt {
+        line::begin_member(json, "time_quality");
+        line::write_string(json, doubt);
     }
+    json.push(b'}');
+    json.len() > 2
 }
 
-/// JSON as a text of JSON.
-fn write_quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    let mut json = Vec::new();
-    write(&mut json);
-    line::write_string(out, std::str::from_utf8(&json).expect("JSON is UTF-8"));
+/// What is written by way of `json` as a text of JSON.
+fn write_quoted(out: &mut Vec<u8>, json: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    json.clear();
+    write(json);
+    write_text_of(out, json);
 }
 
-fn write_columns(
-    out: &mut Vec<u8>,
-    columns: &[(String, Source)],
-    partition: &PartitionId,
-    offset: Offset,
-    event: &Event,
-) {
-    let looks_at_body = columns.iter().any(|(_, source)| matches!(source, Source::Body | Source::Path(_)));
-    let row = Row::new(partition, offset, event, looks_at_body);
-    for (nth, (name, source)) in columns.iter().enumerate() {
-        out.push(if nth == 0 { b'{' } else { b',' });
-        line::write_string(out, name);
-        out.push(b':');
+fn write_text_of(out: &mut Vec<u8>, json: &[u8]) {
+    line::write_string(out, std::str::from_utf8(json).expect("JSON is UTF-8"));
+}
+
+fn write_columns(out: &mut Vec<u8>, columns: &[(Vec<u8>, &Source)], row: &Row<'_>) {
+    for (key, source) in columns {
+        out.extend_from_slice(key);
         match row.value(source) {
             Value::Json(json) => line::write_compact(out, json),
             value => value.write_json(out),

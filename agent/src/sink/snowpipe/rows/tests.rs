@@ -24,7 +24,7 @@ fn written_to(shape: &Shape, event: &Event, by_name: bool) -> Result<String, (&'
         hub: None,
     };
     let mut out = b"before".to_vec();
-    let done = shape.write(&mut out, &partition, Offset(17), event, NOW, by_name);
+    let done = Rows::new(shape, &partition, NOW, by_name).write(&mut out, Offset(17), event);
     let text = String::from_utf8(out).expect("JSON is UTF-8");
     let row = text.strip_prefix("before").expect("what was there stays").to_owned();
     assert!(done.is_ok() || row.is_empty(), "nothing of a refused event is written");
