@@ -28,7 +28,7 @@ pub use mount::Mount;
 pub use output::{Output, Record, contains, read_output, scan};
 pub use process::{Memory, memory, processor_time, written_bytes};
 pub use said::{errors, text, well};
-pub use wait::{DEADLINE, comes_true, wait_for, wait_until};
+pub use wait::{DEADLINE, comes_true, in_time, wait_for, wait_until};
 pub use wrong_clock::{Jump, WrongClock, now_micros};
 
 /// The number in the environment variable `name`, or `default`: how a test is made larger than it is in CI.

@@ -25,6 +25,12 @@ pub fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
     ask(|| condition().then_some(())).is_some()
 }
 
+/// Awaits what may never come.
+pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let awaited = tokio::time::timeout(DEADLINE, future).await;
+    awaited.unwrap_or_else(|_| panic!("waited {} s for {what}", DEADLINE.as_secs()))
+}
+
 fn ask<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay::client::eventhub::{Class, Settings};
-use forebay_tests::servers::EventHubs;
+use forebay_tests::{harness::in_time, servers::EventHubs};
 use serde_json::{Value, json};
 
 use crate::rig::{HUB, SHORT, arm, batch, bodies, connect, hub, namespace, next, options, send, settings};
@@ -77,7 +77,7 @@ async fn all_that_is_under_way_fails_at_once_when_the_connection_dies() {
             assert_eq!(send.await.expect_err("no acknowledgement").class, Class::Lost);
         }
     };
-    all.await;
+    in_time("all sends to fail", all).await;
     assert_eq!(connection.ended().await.class, Class::Lost);
 }
 
@@ -193,12 +193,15 @@ async fn a_link_that_was_idle_for_too_long_is_attached_again() {
     connection.properties().await.expect("properties");
     let sender = connection.sender(Some("0")).await.expect("a sender");
     send(&sender, &["a"]).await;
-    let error = loop {
-        match sender.send(&batch(&["b"])).await {
-            Ok(()) => tokio::time::sleep(Duration::from_millis(400)).await,
-            Err(error) => break error,
+    let fails = async {
+        loop {
+            match sender.send(&batch(&["b"])).await {
+                Ok(()) => tokio::time::sleep(Duration::from_millis(400)).await,
+                Err(error) => return error,
+            }
         }
     };
+    let error = in_time("the service to detach the idle link", fails).await;
     assert_eq!(error.class, Class::Detached, "{error}");
     assert!(error.message.contains("idle"), "{error}");
     assert!(!sender.is_alive() && connection.is_alive());
@@ -275,9 +278,12 @@ async fn tokens_are_renewed_on_the_same_connection() {
         assert_eq!(all.as_array().map(Vec::len), Some(1), "{all}");
         all[0]["tokens"].as_array().map_or(0, Vec::len)
     };
-    while tokens() < 4 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let renewed = async {
+        while tokens() < 4 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    in_time("three renewals", renewed).await;
     // The first one ended long ago.
     send(&sender, &["a"]).await;
     assert!(connection.is_alive());

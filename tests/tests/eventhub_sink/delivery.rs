@@ -12,7 +12,7 @@ use forebay::{
     sink::eventhub::{Placement, Settings},
 };
 use forebay_buffer::{BodyKind, Event, Value};
-use forebay_tests::harness;
+use forebay_tests::harness::{self, wait_until};
 use serde_json::json;
 
 use crate::rig::{HUB, TAG, batch, body, event, id, lane, namespace, resume, resumed, sent, settings, sink, through};
@@ -105,9 +105,9 @@ async fn the_streams_partition_decides_if_it_is_to_and_where_there_is_no_key() {
 }
 
 #[tokio::test]
-async fn without_order_the_hub_chooses_and_several_batches_are_under_way() {
+async fn without_order_the_hub_chooses() {
     let namespace = namespace(4);
-    namespace.set(&json!({ "max_message_size": 2_000, "acknowledge_delay_ms": 100 }));
+    namespace.set(&json!({ "max_message_size": 2_000 }));
     let sink = sink(Settings { partition: Placement::Any, ordered: false, ..settings(&namespace) });
     let mut lane = resumed(&sink, "0").await;
     let sent = batch(1, (0..200).map(|n| event(None, n.to_string())).collect(), &[]);
@@ -116,6 +116,31 @@ async fn without_order_the_hub_chooses_and_several_batches_are_under_way() {
     let ids: HashSet<_> = stored.iter().map(id).collect();
     assert_eq!((stored.len(), ids.len()), (200, 200));
     assert!(["0", "1", "2", "3"].iter().all(|partition| !namespace.stored(HUB, partition).is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_order_as_many_batches_are_under_way_as_max_in_flight_lets() {
+    let mut in_one_batch = 0;
+    for batches in [1, 2, 8] {
+        let namespace = namespace(1);
+        // What is under way is stored, and not acknowledged as long as this takes.
+        namespace.set(&json!({ "max_message_size": 2 << 10, "acknowledge_delay_ms": 3_600_000 }));
+        let max_in_flight_bytes = batches * (2 << 10);
+        let mut given =
+            Settings { partition: Placement::Any, ordered: false, max_in_flight_bytes, ..settings(&namespace) };
+        given.connection.timeout = Duration::from_secs(60);
+        let sink = sink(given);
+        let mut lane = resumed(&sink, "0").await;
+        let sent = batch(1_000, (0..400).map(|_| event(None, "x")).collect(), &[]);
+        lane.deliver(sent).await.expect("it is taken");
+        let stored = || namespace.all_stored(HUB).len();
+        wait_until("as many are under way as may be", || stored() >= (in_one_batch * batches).max(1));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        if batches == 1 {
+            in_one_batch = stored();
+        }
+        assert_eq!(stored(), in_one_batch * batches, "{batches} batches of {in_one_batch} events");
+    }
 }
 
 #[tokio::test]

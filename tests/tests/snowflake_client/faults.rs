@@ -72,9 +72,12 @@ async fn an_append_that_is_given_up_does_no_harm() {
         let (pipe, continuation) = (pipe.clone(), opened.continuation.clone());
         tokio::spawn(async move { pipe.append("c", &continuation, "1", "1", rows([1])).await })
     };
-    while account.happened(slow) == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let begun = async {
+        while account.happened(slow) == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    in_time("the append to be answered", begun).await;
     waiting.abort();
     committed(&pipe, "c", "1").await;
     let again = pipe.open("c", true, None).await.expect("a channel");

@@ -15,7 +15,7 @@ use forebay::{
     clock::SystemClock,
     tls::client::ClientSettings,
 };
-use forebay_tests::servers::Snowflake;
+use forebay_tests::{harness::in_time, servers::Snowflake};
 use serde_json::json;
 
 pub(crate) const TABLE: &str = "PLANT.PUBLIC.EVENTS";
@@ -100,13 +100,16 @@ pub(crate) fn packed(text: &str) -> Bytes {
 
 /// The status of `channel` as soon as it is as it should be.
 pub(crate) async fn status(pipe: &Pipe, channel: &str, is_so: impl Fn(&Status) -> bool) -> Status {
-    loop {
-        let mut statuses = pipe.statuses(&[channel]).await.expect("statuses");
-        if let Some(status) = statuses.remove(channel).filter(&is_so) {
-            return status;
+    let look = async {
+        loop {
+            let mut statuses = pipe.statuses(&[channel]).await.expect("statuses");
+            if let Some(status) = statuses.remove(channel).filter(&is_so) {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    };
+    in_time("a channel to be as it should", look).await
 }
 
 /// ... as soon as `token` is committed.

@@ -72,13 +72,19 @@ async fn a_statement_is_cancelled_when_its_time_is_over_or_nobody_waits() {
     assert_eq!(cancelled(&account), 1);
 
     let waiting = tokio::spawn(async move { client.execute(statement("SELECT 7", &[])).await });
-    while account.happened(1) < 2 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let begun = async {
+        while account.happened(1) < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    in_time("the second to be carried out", begun).await;
     waiting.abort();
-    while cancelled(&account) < 2 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let ended = async {
+        while cancelled(&account) < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    in_time("it to be cancelled", ended).await;
 }
 
 #[tokio::test]

@@ -63,6 +63,7 @@ export async function everything(count) {
         body: event.body.toString(),
         message_id: event.messageId ?? null,
         number: event.properties?.number ?? null,
+        key: event.properties?.forebay_key ?? null,
       }),
     );
   }

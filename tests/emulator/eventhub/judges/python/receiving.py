@@ -47,8 +47,10 @@ class Reading:
 
 def everything(count):
     """Reads so many events from the beginning and prints them."""
-    reading = Reading(consumer(), starting_position="-1").wait(int(count)).stop()
+    # All of it by the first credit: the SDK comes to a crawl when that is used up.
+    reading = Reading(consumer(), starting_position="-1", prefetch=int(count)).wait(int(count)).stop()
     for partition, event in reading.events:
+        key = (event.properties or {}).get(b"forebay_key")
         print(json.dumps({
             "partition": partition,
             "sequence_number": event.sequence_number,
@@ -58,6 +60,7 @@ def everything(count):
             "body": event.body_as_str(),
             "message_id": event.message_id,
             "number": (event.properties or {}).get(b"number"),
+            "key": key.decode() if isinstance(key, bytes) else key,
         }))
 
 
