@@ -1,6 +1,7 @@
 //! What goes wrong between us and the service.
 
 use forebay::client::snowflake::Error;
+use forebay_tests::harness::in_time;
 use serde_json::{Value, json};
 
 use crate::rig::{account, client, committed, ids, pipe, rows};

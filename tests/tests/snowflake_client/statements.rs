@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use forebay::client::snowflake::{DOES_NOT_EXIST, DUPLICATE_KEY, Error, INVALID_IDENTIFIER, Value};
+use forebay_tests::harness::in_time;
 use serde_json::json;
 
 use crate::rig::{account, client, execute, statement};

@@ -27,8 +27,16 @@ class Reading:
         def on_error(context, error):
             self.errors.append(error)
 
-        arguments = {"on_event": on_event, "on_error": on_error, **receive}
-        self.thread = threading.Thread(target=client.receive, kwargs=arguments, daemon=True)
+        def on_event_batch(context, events):
+            for event in events:
+                on_event(context, event)
+
+        # The SDK comes to a crawl with single events once the first credit is used up.
+        many = "max_batch_size" in receive
+        handler = {"on_event_batch": on_event_batch} if many else {"on_event": on_event}
+        arguments = {**handler, "on_error": on_error, **receive}
+        work = client.receive_batch if many else client.receive
+        self.thread = threading.Thread(target=work, kwargs=arguments, daemon=True)
         self.thread.start()
 
     def wait(self, count):
@@ -47,8 +55,7 @@ class Reading:
 
 def everything(count):
     """Reads so many events from the beginning and prints them."""
-    # All of it by the first credit: the SDK comes to a crawl when that is used up.
-    reading = Reading(consumer(), starting_position="-1", prefetch=int(count)).wait(int(count)).stop()
+    reading = Reading(consumer(), starting_position="-1", max_batch_size=300).wait(int(count)).stop()
     for partition, event in reading.events:
         key = (event.properties or {}).get(b"forebay_key")
         print(json.dumps({
