@@ -29,7 +29,7 @@ from snowflake.ingest.streaming import StreamingIngestClient, StreamingIngestErr
 USER, ROLE, TABLE, PASSPHRASE = "INGEST", "LOADER", "PLANT.PUBLIC.EVENTS", "only a test"
 PIPE = "/v2/streaming/databases/PLANT/schemas/PUBLIC/pipes/EVENTS-STREAMING"
 # The longest that anything is waited for, in seconds.
-DEADLINE = 60
+DEADLINE = 120
 
 KEY = rsa.generate_private_key(65537, 2048)
 _DER = KEY.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

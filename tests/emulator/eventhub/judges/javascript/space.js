@@ -8,7 +8,7 @@ export const space = JSON.parse(process.env.EVENT_HUBS);
 export const HUB = 'judged';
 
 // The longest that anything is waited for.
-const DEADLINE_MS = 60_000;
+const DEADLINE_MS = 120_000;
 
 export async function control(method, path, body) {
   const answer = await fetch(`http://127.0.0.1:${space.ports.control}${path}`, {

@@ -16,7 +16,7 @@ SPACE = json.loads(os.environ["EVENT_HUBS"])
 PORTS = SPACE["ports"]
 HUB = "judged"
 # The longest that anything is waited for, in seconds.
-DEADLINE = 60
+DEADLINE = 120
 
 
 def control(method, path, body=None):
