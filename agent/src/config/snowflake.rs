@@ -60,7 +60,7 @@ pub(super) static PRIVATE_KEY_PASSWORD_FILE: Key<FilePath> = Key::optional(
     "private_key_password_file",
     FilePath,
     "what private_key_password says; without either, the key is not encrypted",
-    "A file that holds what opens the key, such as \"${CREDENTIALS_DIRECTORY}/snowflake\".",
+    "A file that holds what opens the key, such as \"${CREDENTIALS_DIRECTORY}/snowflake-password\".",
 );
 
 pub(super) static TOKEN_FILE: Key<FilePath> = Key::optional(
