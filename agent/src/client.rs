@@ -5,7 +5,7 @@ pub mod azure;
 #[cfg(feature = "eventhub")]
 pub mod eventhub;
 #[cfg(any(feature = "azure", feature = "snowpipe"))]
-mod https;
+pub(crate) mod https;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
 #[cfg(feature = "postgres")]

@@ -98,7 +98,7 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// Whether `url` leads to this very machine.
-pub(super) fn is_loopback(url: &str) -> bool {
+pub(crate) fn is_loopback(url: &str) -> bool {
     let uri = url.parse::<Uri>();
     uri.is_ok_and(|uri| match uri.host().map(|host| host.trim_matches(['[', ']'])) {
         Some("localhost") => true,

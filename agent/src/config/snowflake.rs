@@ -14,7 +14,10 @@ use super::{
     tls::{self, TLS},
 };
 use crate::{
-    client::snowflake::{Account, Credential, Settings},
+    client::{
+        https::is_loopback,
+        snowflake::{Account, Credential, Settings},
+    },
     secret::SecretSource,
 };
 
@@ -220,14 +223,17 @@ fn read_client(section: &mut Section<'_, '_, '_>) -> Result<Given, Reported> {
     }
 }
 
-/// Whether nobody else can read what is sent there: it is encrypted, or stays on this machine.
-fn is_private(url: &str) -> bool {
-    let Ok(url) = url.parse::<Uri>() else { return false };
-    match (url.scheme_str(), url.host()) {
-        (Some("https"), Some(host)) => !host.is_empty(),
-        (Some("http"), Some(host)) => matches!(host, "localhost" | "127.0.0.1" | "[::1]"),
-        _ => false,
-    }
+/// Whether nobody else can read what is sent there: it is encrypted, or stays on this machine. An address is shown in
+/// messages, so that it may have no password in it.
+fn is_private(text: &str) -> bool {
+    let Ok(url) = text.parse::<Uri>() else { return false };
+    let is_bare = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    is_bare
+        && match (url.scheme_str(), url.host()) {
+            (Some("https"), Some(host)) => !host.is_empty(),
+            (Some("http"), Some(_)) => is_loopback(text),
+            _ => false,
+        }
 }
 
 /// The files that `settings` name, each with its key, and whether others must not read it.
@@ -249,4 +255,19 @@ pub(super) fn files(settings: &Settings) -> Vec<(Vec<&'static str>, &Path, bool)
     }
     files.extend(tls::files(&settings.tls).map(|(key, file, is_secret)| (vec![TLS.name, key], file, is_secret)));
     files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_sent_only_where_nobody_else_reads_it_and_no_address_has_one_in_it() {
+        for url in ["https://idp.example/token", "http://localhost:1", "http://127.0.0.2/token", "http://[::1]:8080"] {
+            assert!(is_private(url), "{url}");
+        }
+        for url in ["http://idp.example", "ftp://127.0.0.1", "idp", "https://id:secret@idp", "http://id@127.0.0.1"] {
+            assert!(!is_private(url), "{url}");
+        }
+    }
 }
