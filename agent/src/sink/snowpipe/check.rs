@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 
 use super::{Shape, Shared, setup::EVENT_COLUMNS};
 use crate::{
-    client::snowflake::{Error, ResultSet, Statement},
+    client::snowflake::{Error, Identifier, ResultSet, Statement},
     contract::{Finding, Severity},
 };
 
@@ -136,13 +136,12 @@ fn misfit(shape: &Shape, described: &ResultSet) -> Option<(String, &'static str)
         // Which ones the bodies fill is not known.
         Shape::Body => return None,
     };
-    let missing: Vec<_> =
-        filled.iter().copied().filter(|name| !columns.0.contains_key(&name.to_ascii_uppercase())).collect();
+    let missing: Vec<_> = filled.iter().copied().filter(|name| !columns.0.contains_key(&upper(name))).collect();
     if !missing.is_empty() {
         let message = format!("has no column {}: what goes there would be dropped", missing.join(", "));
         return Some((message, "add them with ALTER TABLE, or leave them out of columns"));
     }
-    let is_filled = |name: &str| filled.iter().any(|filled| filled.eq_ignore_ascii_case(name));
+    let is_filled = |name: &str| filled.iter().any(|filled| upper(filled) == name);
     let empty: Vec<_> = columns
         .0
         .iter()
@@ -153,6 +152,11 @@ fn misfit(shape: &Shape, described: &ResultSet) -> Option<(String, &'static str)
         let message = format!("needs a value for {}, which nothing fills: no row would fit", empty.join(", "));
         (message, "fill them in columns, or drop their NOT NULL")
     })
+}
+
+/// The name of a column in upper case, without the quotes that it may stand in.
+fn upper(name: &str) -> String {
+    Identifier::new(name).map_or_else(|_| name.to_ascii_uppercase(), |name| name.as_str().to_ascii_uppercase())
 }
 
 /// The columns of a table in upper case, and whether each must be filled.
@@ -192,4 +196,28 @@ fn warning(subject: &str, message: String, remedy: &str) -> Finding {
 
 fn finding(severity: Severity, subject: &str, message: String, remedy: &str) -> Finding {
     Finding { severity, subject: subject.to_owned(), message, remedy: remedy.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::source::Source;
+
+    #[test]
+    fn a_column_in_quotes_is_found_by_its_bare_name() {
+        let text = |text: &str| Some(text.to_owned());
+        let described = ResultSet {
+            columns: ["name", "null?", "default"].map(str::to_owned).into(),
+            rows: vec![vec![text("My line"), text("N"), None], vec![text("BODY"), text("Y"), None]],
+            stats: None,
+        };
+        let columns =
+            |names: &[&str]| Shape::Columns(names.iter().map(|name| ((*name).to_owned(), Source::Body)).collect());
+        assert_eq!(misfit(&columns(&["\"My line\"", "body"]), &described), None);
+        assert_eq!(misfit(&columns(&["My line", "body"]), &described), None, "a pipe that goes by names has it bare");
+        let missing = misfit(&columns(&["\"My line\"", "\"Other\""]), &described);
+        assert!(missing.as_ref().is_some_and(|(message, _)| message.contains("\"Other\"")), "{missing:?}");
+        let empty = misfit(&columns(&["body"]), &described);
+        assert!(empty.as_ref().is_some_and(|(message, _)| message.contains("MY LINE")), "{empty:?}");
+    }
 }
