@@ -201,6 +201,23 @@ async fn no_claim_is_made_in_a_table_whose_key_is_not_enforced() {
     assert!(account.sql("SELECT * FROM CONTROL.PUBLIC.INGESTION_STATUS_OWNERSHIP").is_empty());
 }
 
+/// Its key is enforced, and lets two claims of one partition in.
+#[tokio::test]
+async fn no_claim_is_made_in_a_hybrid_table_with_another_key() {
+    let account = account();
+    let create = OwnershipTable::beside(&place(&account).table).expect("a name").create();
+    let (columns, _) = create.split_once("PRIMARY KEY").expect("it has one");
+    let table = table(&account);
+    for key in ["ETAG", "PARTITION_ID, ETAG"] {
+        account.sql(&format!("{columns}PRIMARY KEY ({key}))"));
+        let outcome = table.bid(&shares(), &[bid("0", None, "gw1", "a1")]).await;
+        let Err(ControlError::Stop(why)) = outcome else { panic!("{outcome:?}") };
+        assert!(why.contains("has another primary key") && why.contains("RENAME TO"), "{why}");
+        assert!(account.sql("SELECT * FROM CONTROL.PUBLIC.INGESTION_STATUS_OWNERSHIP").is_empty());
+        account.sql("DROP TABLE CONTROL.PUBLIC.INGESTION_STATUS_OWNERSHIP");
+    }
+}
+
 #[tokio::test]
 async fn what_is_missing_is_told_with_what_to_do() {
     let account = account();
@@ -323,6 +340,11 @@ fn setup_makes_what_is_not_there_and_refuses_claims_in_a_standard_table() {
     let said = text(&refused.stderr);
     assert!(!refused.status.success() && said.contains("is a standard table"), "{said}{}", text(&refused.stdout));
     assert!(wrong(&gateway).iter().any(|[_, message, _]| message.contains("is a standard table")));
+    account.sql("DROP TABLE CONTROL.PUBLIC.INGESTION_STATUS_OWNERSHIP");
+    account.sql("CREATE HYBRID TABLE CONTROL.PUBLIC.INGESTION_STATUS_OWNERSHIP (ETAG VARCHAR(100) PRIMARY KEY)");
+    let refused = gateway.run(&["setup"]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("another primary key"), "{refused:?}");
+    assert!(wrong(&gateway).iter().any(|[_, message, _]| message.contains("has another primary key")));
     account.sql("DROP TABLE CONTROL.PUBLIC.INGESTION_STATUS_OWNERSHIP");
     let made = well(gateway.run(&["setup"]));
     assert_eq!(made.lines().count(), 3, "{made}");

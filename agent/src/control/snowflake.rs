@@ -9,7 +9,7 @@ mod checkpoints;
 mod look;
 mod ownership;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use forebay_buffer::clock::Clock;
 use futures_util::stream::{StreamExt, iter};
@@ -96,7 +96,10 @@ impl Snowflake {
     /// Without a key that is enforced two agents could both have the first claim to a partition.
     async fn insist_on_hybrid(&self, table: &OwnershipTable) -> Result<(), Error> {
         match self.kind_of(&table.0).await? {
-            Some(Kind::Hybrid) => Ok(()),
+            Some(Kind::Hybrid) => match self.has_key_of_claims(table).await? {
+                true => Ok(()),
+                false => Err(Error::Confused(table.has_another_key())),
+            },
             Some(Kind::Standard) => Err(Error::Confused(table.is_no_hybrid())),
             None => Err(Error::Missing(format!("{} is not there: run `forebay setup`, which creates it", table.0))),
         }
@@ -115,6 +118,13 @@ impl Snowflake {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the primary key is that of claims: with another one, two of them could be of one partition.
+    pub async fn has_key_of_claims(&self, table: &OwnershipTable) -> Result<bool, Error> {
+        let keys = self.ask(format!("SHOW PRIMARY KEYS IN TABLE {}", table.0), Vec::new()).await?;
+        let found: BTreeSet<_> = keys.values_of("column_name").map(str::to_owned).collect();
+        Ok(found == Shares::COLUMNS.map(str::to_uppercase).into())
     }
 
     /// What follows from an error.

@@ -118,7 +118,7 @@ async fn run(thing: &Thing<'_>, client: &Arc<Client>, text: &str) -> Result<Stri
     Ok(answer.rows.into_iter().flatten().flatten().next().unwrap_or_else(|| "done".to_owned()))
 }
 
-/// A table that was there may be of the wrong kind.
+/// A table that was there may be of the wrong kind, or that of claims have the wrong key.
 async fn insist_on_hybrid(
     setting: &Setting,
     place: &Place,
@@ -127,7 +127,12 @@ async fn insist_on_hybrid(
 ) -> Result<(), Error> {
     let control = Snowflake::new(place.clone(), Arc::clone(&setting.clock));
     match control.kind_of(table).await? {
-        Some(Kind::Hybrid) => Ok(()),
+        Some(Kind::Hybrid) => match OwnershipTable::beside(&place.table).ok().filter(|claims| claims.0 == *table) {
+            Some(claims) if !control.has_key_of_claims(&claims).await? => {
+                Err(Error::Confused(claims.has_another_key()))
+            }
+            _ => Ok(()),
+        },
         _ => Err(Error::Confused(is_no_hybrid.to_owned())),
     }
 }

@@ -31,7 +31,10 @@ pub async fn look(control: &Snowflake, is_hybrid: bool, shares_out: bool, subjec
         match OwnershipTable::beside(table) {
             Ok(claims) => {
                 let look = Look { control, table: &claims.0, subject };
-                findings.extend(look.kind(claims.is_no_hybrid()).await);
+                findings.extend(match look.kind(claims.is_no_hybrid()).await {
+                    None => look.key(&claims).await,
+                    standard => standard,
+                });
                 findings.extend(look.at(&Shares::COLUMNS, &CLAIMS).await);
             }
             Err(problem) => {
@@ -56,6 +59,13 @@ impl Look<'_> {
             Ok(Some(Kind::Standard)) => Some(self.error(is_no_hybrid, "")),
             // What is missing, or fails, is told by what comes next.
             Ok(_) | Err(_) => None,
+        }
+    }
+
+    async fn key(&self, claims: &OwnershipTable) -> Option<Finding> {
+        match self.control.has_key_of_claims(claims).await {
+            Ok(false) => Some(self.error(claims.has_another_key(), "")),
+            Ok(true) | Err(_) => None,
         }
     }
 

@@ -46,6 +46,16 @@ impl OwnershipTable {
         )
     }
 
+    /// What to say where the table is a hybrid one, and its key another.
+    pub fn has_another_key(&self) -> String {
+        format!(
+            "{table} has another primary key than {}: two agents could both claim one partition. Stop all agents and rename \
+             it (ALTER TABLE {table} RENAME TO ...), then run `forebay setup`, which creates another",
+            key(),
+            table = self.0
+        )
+    }
+
     /// Looks for the claims: [`OwnershipTable::read`] says what was found.
     pub(super) fn select(&self, of: &Shares) -> (String, Vec<Value>) {
         let text = format!(
