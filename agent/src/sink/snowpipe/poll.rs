@@ -1,5 +1,4 @@
-//! What the service says of all channels together: asked soon and often while something waits to be committed, and seldom
-//! while nothing does.
+//! What the service says of all channels together where something waits to be committed: asked soon, and often.
 
 use std::{
     collections::HashMap,
@@ -17,8 +16,6 @@ use crate::client::snowflake::{Error, Pipe, Status};
 
 /// The first look comes so long after something has begun to wait, and after each look that brought news.
 const SOON: Duration = Duration::from_millis(100);
-/// How often it is looked where nothing waits: errors of rows may be told late, and another writer may have come.
-const SELDOM: Duration = Duration::from_secs(60);
 
 /// What was seen of a channel. `None`: the service does not know it.
 pub(super) type Seen = Result<Option<Status>, Error>;
@@ -75,9 +72,9 @@ impl Board {
         self.channels.lock().expect("no holder of this lock panics")
     }
 
-    /// The channels to ask about now: those that wait, or all.
-    fn wanted(&self, all: bool) -> Vec<String> {
-        self.channels().iter().filter(|(_, entry)| entry.waits || all).map(|(name, _)| name.clone()).collect()
+    /// The channels that wait.
+    fn wanted(&self) -> Vec<String> {
+        self.channels().iter().filter(|(_, entry)| entry.waits).map(|(name, _)| name.clone()).collect()
     }
 
     fn waits(&self) -> bool {
@@ -138,24 +135,20 @@ impl Drop for Watch {
 
 async fn run(pipe: Pipe, board: Arc<Board>, longest: Duration) {
     let mut pause = SOON.min(longest);
-    let mut all_at = Instant::now() + SELDOM;
     let mut not_before = Instant::now();
     loop {
-        let mut next = if board.waits() { all_at.min(Instant::now() + pause) } else { all_at };
+        let (mut waits, mut next) = (board.waits(), Instant::now() + pause);
         loop {
             tokio::select! {
-                () = sleep_until(next.max(not_before)) => break,
+                () = sleep_until(next.max(not_before)), if waits => break,
                 () = board.begun.notified() => {
                     pause = SOON.min(longest);
-                    next = next.min(Instant::now() + pause);
+                    let soon = Instant::now() + pause;
+                    (waits, next) = (true, if waits { next.min(soon) } else { soon });
                 }
             }
         }
-        let all = Instant::now() >= all_at;
-        if all {
-            all_at = Instant::now() + SELDOM;
-        }
-        let looked = look(&pipe, &board, all).await;
+        let looked = look(&pipe, &board).await;
         pause = if looked.is_ok_and(|is_news| is_news) { SOON } else { pause.mul_f32(1.5) }.min(longest);
         not_before = Instant::now() + looked.err().unwrap_or_default();
     }
@@ -163,8 +156,8 @@ async fn run(pipe: Pipe, board: Arc<Board>, longest: Duration) {
 
 /// Asks once, and tells all that were asked for. Whether any of it is new. The error says how long the service wants to be
 /// left alone: what it has not answered is asked again, and no lane need begin anew for it.
-async fn look(pipe: &Pipe, board: &Board, all: bool) -> Result<bool, Duration> {
-    let wanted = board.wanted(all);
+async fn look(pipe: &Pipe, board: &Board) -> Result<bool, Duration> {
+    let wanted = board.wanted();
     if wanted.is_empty() {
         return Ok(false);
     }
