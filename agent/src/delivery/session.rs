@@ -146,6 +146,9 @@ impl Session<'_> {
         // Where delivery does not go on after what was found, that is of other events than those here.
         let is_ours = matches!(destination, Destination::At(found) if found.offset == after);
         for range in refusals.into_iter().filter(|_| is_ours) {
+            if !self.has_come(range.through).await {
+                return Ok(None);
+            }
             self.record_range(range).await?;
         }
         let found = match destination {
@@ -158,6 +161,31 @@ impl Session<'_> {
         let settled = self.window.resolve(found);
         self.task.progress.count(settled.events, settled.bytes);
         Ok(Some((after, expected)))
+    }
+
+    /// Waits until what another owner of a hub's partition has sent, through `through`, is here too, for its source is read
+    /// again. What lies below the beginning never comes. `false`: interrupted.
+    async fn has_come(&mut self, through: Offset) -> bool {
+        loop {
+            // Listening begins before looking.
+            let news = self.task.partition.listen();
+            if self.task.id.numbering == Numbering::Assigned
+                || self.task.partition.high_water() >= through
+                || self.subscription.beginning() >= through
+            {
+                return true;
+            }
+            let message = format!(
+                "another owner has sent events through {}, and the destination has refused some of them: waiting until they \
+                 come from the hub again, to put them among the dead letters",
+                self.show(through),
+            );
+            self.task.progress.enter(&self.task.label, Condition::Waiting(message));
+            tokio::select! {
+                () = news => {}
+                () = interrupted(self.shutdown, self.pass) => return false,
+            }
+        }
     }
 
     /// Whether the offset that the destination has is numbered as those here: a hub that was created anew starts again.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use forebay::{
     contract::{HubId, Sink},
-    sink::snowpipe::{Settings, Shape},
+    progress::Condition,
+    sink::snowpipe::{OnRowError, Settings, Shape},
 };
-use forebay_buffer::Numbering;
+use forebay_buffer::{Numbering, Offset};
 use forebay_tests::sinks::{Gateway, PATIENCE};
 use serde_json::json;
 
@@ -128,4 +129,52 @@ async fn errors_that_the_former_owner_did_not_see_stop_the_next_one() {
     let words = running.stopped(LANE).await;
     assert!(words.contains("is no number"), "{words}");
     running.stop().await;
+}
+
+/// Delivery begins before the source has read again what the former owner had sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_that_the_former_owner_did_not_see_wait_for_the_events_that_they_are_of() {
+    let account = Account::new();
+    let (one, other) = (of_hub(), of_hub());
+    let forgiving = |id| sink(Settings { on_row_error: OnRowError::DeadLetter, ..account.settings() }, id);
+    account.set(&json!({ "hold_commits": true }));
+    one.append_shared(STREAM, CREATED, 1..=10);
+    let running = one.deliver(SINK, &[STREAM], forgiving("gw-1"));
+    until("it is appended", || account.pending() > 0).await;
+    running.kill().await;
+    account.arm(&json!({ "phase": "commit", "action": "reject", "rows": [0], "message": "is no number" }));
+    account.set(&json!({ "hold_commits": false }));
+    until("it is committed", || account.pending() == 0).await;
+    other.buffer.partition(STREAM, "0", NUMBERING).expect("it opens");
+    let running = other.deliver(SINK, &[STREAM], forgiving("gw-2"));
+    running.until(LANE, |condition| (*condition != Condition::Starting).then(String::new)).await;
+    other.append_shared(STREAM, CREATED, 1..=5);
+    other.append_shared(STREAM, CREATED, 6..=20);
+    until("all is confirmed", || confirmed(&other, "0", NUMBERING).1).await;
+    running.stop().await;
+    account.holds(2..=20);
+    let letters: Vec<_> = other.dead_letters().into_iter().filter_map(|letter| letter.event.body).collect();
+    assert_eq!(letters, (1..=10).map(|number| number.to_string().into_bytes()).collect::<Vec<_>>());
+}
+
+/// What it has passed over does not come: the former owner had dealt with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_does_not_wait_for_what_it_has_passed_over() {
+    let account = Account::new();
+    let (one, other) = (of_hub(), of_hub());
+    let forgiving = |id| sink(Settings { on_row_error: OnRowError::DeadLetter, ..account.settings() }, id);
+    account.arm(&json!({ "phase": "commit", "action": "reject", "rows": [0], "message": "is no number" }));
+    one.append_shared(STREAM, CREATED, 1..=10);
+    let running = one.deliver(SINK, &[STREAM], forgiving("gw-1"));
+    until("all is confirmed", || confirmed(&one, "0", NUMBERING).1).await;
+    running.stop().await;
+    let partition = other.buffer.partition(STREAM, "0", NUMBERING).expect("it opens");
+    partition.pass_over(Offset(10), None).expect("nothing is in flight");
+    let running = other.deliver(SINK, &[STREAM], forgiving("gw-2"));
+    running.until(LANE, |condition| (*condition == Condition::Running).then(String::new)).await;
+    other.append_shared(STREAM, CREATED, 11..=12);
+    account.until_rows(11).await;
+    running.stop().await;
+    account.holds(2..=12);
+    assert_eq!(other.dead_letters(), []);
 }
