@@ -94,8 +94,8 @@ impl LaneTask {
                     let window = &mut window;
                     let lane = lane.as_mut();
                     let subscription = &subscription;
-                    let ahead = None;
-                    Session { task: self, subscription, lane, window, pass, shutdown, backoff, ailing, ahead }
+                    let (ahead, leave_by) = (None, None);
+                    Session { task: self, subscription, lane, window, pass, shutdown, backoff, ailing, ahead, leave_by }
                         .run()
                         .await
                 }

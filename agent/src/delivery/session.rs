@@ -7,7 +7,7 @@ use std::{
 };
 
 use forebay_buffer::{Checkpoint, Error, Event, Numbering, Offset, Refused, Subscription};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     control::Lineage,
@@ -25,12 +25,12 @@ use crate::{
     retry::Backoff,
 };
 
-/// How long to wait for what is in flight, when the lane should let go.
+/// How long to wait for what is on its way or in flight, when the lane should let go.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a session ended.
 pub(super) enum End {
-    /// Shutdown, or a fence is being closed. What was in flight has been settled, unless that failed.
+    /// Shutdown, or a fence is being closed. What was in flight has been settled, unless that failed or took too long.
     Interrupted,
     /// The destination's doing.
     Sink(SinkError),
@@ -63,6 +63,8 @@ pub(super) struct Session<'a> {
     pub(super) ailing: bool,
     /// The batch after the one that is delivered last, read meanwhile.
     pub(super) ahead: Option<Loaded>,
+    /// When nothing more is waited for, once it was interrupted.
+    pub(super) leave_by: Option<Instant>,
 }
 
 impl Session<'_> {
@@ -79,18 +81,20 @@ impl Session<'_> {
         if !self.ailing {
             self.well();
         }
-        let mut give_up_at = None;
         loop {
             if self.is_interrupted() {
                 if self.window.is_empty() {
                     return Ok(());
                 }
-                let give_up_at = *give_up_at.get_or_insert_with(|| Instant::now() + LEAVE_PATIENCE);
                 // What is not confirmed by then may be there all the same: whoever comes next asks.
-                let Ok(answer) = timeout_at(give_up_at, self.lane.settle()).await else { return Ok(()) };
-                self.apply(answer?, None).await?;
+                let answer = tokio::select! {
+                    answer = self.lane.settle() => answer?,
+                    () = overdue(self.shutdown, self.pass, &mut self.leave_by) => return Ok(()),
+                };
+                self.apply(answer, None).await?;
                 continue;
             }
+            self.leave_by = None;
             if self.is_window_full() {
                 self.wait(std::future::pending()).await?;
                 continue;
@@ -296,7 +300,7 @@ impl Session<'_> {
     }
 
     /// Delivers one batch, again and again as long as it holds refusals that were not recorded. `false`: interrupted
-    /// before it was on its way.
+    /// before it was on its way. [`End::Interrupted`]: it was, and has taken too long since.
     async fn deliver(&mut self, loaded: Loaded) -> Result<bool, End> {
         if let Some(pace) = &self.task.pace {
             tokio::select! {
@@ -309,12 +313,15 @@ impl Session<'_> {
         let upstream = last.and_then(|(_, event)| upstream_offset(event)).map(str::to_owned);
         self.window.push(&batch, lease, upstream);
         loop {
-            let (answer, ahead) = match self.ahead {
-                Some(_) => (self.lane.deliver(Arc::clone(&batch)).await, Ok(None)),
-                None => {
-                    let reading = read_ahead(self.task, self.subscription, batch.through);
-                    tokio::join!(self.lane.deliver(Arc::clone(&batch)), reading)
-                }
+            let is_read = self.ahead.is_some();
+            let reading = async {
+                if is_read { Ok(None) } else { read_ahead(self.task, self.subscription, batch.through).await }
+            };
+            let delivering = async { tokio::join!(self.lane.deliver(Arc::clone(&batch)), reading) };
+            // Where it takes too long, whoever comes next asks what has become of it.
+            let (answer, ahead) = tokio::select! {
+                done = delivering => done,
+                () = overdue(self.shutdown, self.pass, &mut self.leave_by) => return Err(End::Interrupted),
             };
             let answer = answer?;
             let refused: Vec<Offset> = answer.refusals.iter().map(|refusal| refusal.offset).collect();
@@ -527,4 +534,10 @@ pub(super) async fn interrupted(shutdown: &mut Shutdown, pass: &Pass) {
         () = shutdown.requested() => {}
         () = pass.closing() => {}
     }
+}
+
+/// Resolves when the lane should have let go by now.
+async fn overdue(shutdown: &mut Shutdown, pass: &Pass, leave_by: &mut Option<Instant>) {
+    interrupted(shutdown, pass).await;
+    sleep_until(*leave_by.get_or_insert_with(|| Instant::now() + LEAVE_PATIENCE)).await;
 }

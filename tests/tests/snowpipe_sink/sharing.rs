@@ -112,6 +112,25 @@ async fn a_partition_is_let_go_of_though_nothing_is_committed() {
     running.stop().await;
 }
 
+/// All claims of an agent wait for the partition that it gives away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_is_let_go_of_though_an_append_is_not_answered() {
+    let account = Account::new();
+    let (one, other) = (of_hub(), of_hub());
+    let slow =
+        account.arm(&json!({ "phase": "request", "action": "slow", "operation": "append", "delay_ms": 100_000 }));
+    one.append_shared(STREAM, CREATED, 1..=10);
+    let running = one.deliver(SINK, &[STREAM], agent(&account, "gw-1"));
+    until("it is on its way", || account.happened(slow) == 1).await;
+    tokio::time::timeout(PATIENCE, one.fences.close(STREAM, "0")).await.expect("it is let go of");
+    running.stop().await;
+    other.append_shared(STREAM, CREATED, 1..=10);
+    let running = other.deliver(SINK, &[STREAM], agent(&account, "gw-2"));
+    account.until_rows(10).await;
+    running.stop().await;
+    account.holds(1..=10);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_that_the_former_owner_did_not_see_stop_the_next_one() {
     let account = Account::new();
