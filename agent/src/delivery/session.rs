@@ -342,6 +342,8 @@ impl Session<'_> {
     /// passes them (Promise 6), and no checkpoint moves but to what was delivered (Promise 2).
     async fn apply(&mut self, answer: Progress, batch: Option<&Batch>) -> Result<(), End> {
         let Progress { confirmed, refusals, note } = answer;
+        // That something was taken says nothing yet, where it is confirmed later.
+        let is_well = confirmed.is_some() || !refusals.is_empty();
         self.refuse(refusals, batch).await?;
         if let Some(confirmed) = confirmed.filter(|confirmed| self.subscription.checkpoint() != Some(*confirmed)) {
             let admitted =
@@ -360,7 +362,9 @@ impl Session<'_> {
                 board.confirmed(&self.task.label, confirmed, upstream);
             }
         }
-        self.well();
+        if is_well {
+            self.well();
+        }
         Ok(())
     }
 

@@ -165,10 +165,35 @@ async fn a_channel_is_left_alone_for_as_long_as_the_service_asks() {
     // Another channel meanwhile gets what takes longer than any pause that is the agent's own choice.
     gateway.append_to(STREAM, "1", (0..40).map(|number| number.to_string()));
     account.until_rows(40).await;
-    let of_channel = account.requests("append");
-    let of_channel =
-        of_channel.iter().filter(|request| request["path"].as_str().is_some_and(|path| path.contains(&channel)));
-    assert_eq!(of_channel.count(), 1);
+    assert_eq!(appends(&account, &channel), 1);
+    running.kill().await;
+}
+
+fn appends(account: &Account, channel: &str) -> usize {
+    let is_of_channel = |request: &Value| request["path"].as_str().is_some_and(|path| path.contains(channel));
+    account.requests("append").into_iter().filter(is_of_channel).count()
+}
+
+/// It takes what comes, and says then that it must be opened again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_goes_bad_again_and_again_is_left_alone_for_a_while() {
+    let (account, gateway) = (Account::new(), gateway());
+    let mut settings = account.settings();
+    settings.batch.max_events = 1;
+    let running = gateway.deliver(SINK, &[STREAM], sink(settings, "gw-1"));
+    gateway.append(STREAM, 1..=1);
+    until("all is confirmed", || confirmed(&gateway, "0", Numbering::Assigned).1).await;
+    let channel = account.channel().channel_name;
+    let bad = json!({ "phase": "commit", "action": "invalidate", "code": "ERR_CHANNEL_MUST_BE_REOPENED",
+                      "channel": channel, "times": 1_000 });
+    account.arm(&bad);
+    gateway.append(STREAM, 2..=2);
+    running.waiting_for(LANE, "ERR_CHANNEL_MUST_BE_REOPENED").await;
+    // Another channel meanwhile gets what takes longer than any pause that grows.
+    gateway.append_to(STREAM, "1", (0..40).map(|number| number.to_string()));
+    account.until_rows(41).await;
+    assert_eq!(appends(&account, &channel), 1 + 2);
+    running.waiting_for(LANE, "ERR_CHANNEL_MUST_BE_REOPENED").await;
     running.kill().await;
 }
 

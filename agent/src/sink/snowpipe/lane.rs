@@ -57,7 +57,7 @@ pub(super) struct SnowpipeLane {
     committed: Option<Token>,
     /// How often another writer has taken the channel since something of ours was committed.
     contests: u32,
-    /// What an append was refused with since something was committed.
+    /// What the channel was to be opened again for, since something was committed.
     refused: Option<String>,
 }
 
@@ -303,14 +303,6 @@ impl SnowpipeLane {
                 Ok(())
             }
             Err(Error::TooLarge(message)) => Err(self.with_less(offsets, size, message)),
-            // What is refused in the same words again is refused for long: it is not sent every second.
-            Err(Error::Reopen(message)) if self.refused.as_ref() == Some(&message) => {
-                Err(SinkError::Retry { message, after: Some(LONG_PAUSE) })
-            }
-            Err(Error::Reopen(message)) => {
-                self.refused = Some(message.clone());
-                Err(SinkError::Reconnect(message))
-            }
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -415,7 +407,15 @@ impl SnowpipeLane {
         match error {
             Error::Retry { message, after } => SinkError::Retry { message, after },
             Error::Uncommitted(message) => SinkError::Retry { message, after: None },
-            Error::Unknown(message) | Error::Reopen(message) => SinkError::Reconnect(message),
+            Error::Unknown(message) => SinkError::Reconnect(message),
+            // What is refused in the same words again is refused for long: it is not sent every second.
+            Error::Reopen(message) if self.refused.as_ref() == Some(&message) => {
+                SinkError::Retry { message, after: Some(LONG_PAUSE) }
+            }
+            Error::Reopen(message) => {
+                self.refused = Some(message.clone());
+                SinkError::Reconnect(message)
+            }
             Error::Superseded(message) => self.contested(message),
             Error::Unauthorized(message)
             | Error::Missing(message)
