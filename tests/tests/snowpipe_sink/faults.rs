@@ -197,6 +197,22 @@ async fn a_channel_that_goes_bad_again_and_again_is_left_alone_for_a_while() {
     running.kill().await;
 }
 
+/// No event is too large that is as small as can be: something on the way answers so to all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_event_is_never_found_too_large() {
+    let (account, gateway) = (Account::new(), gateway());
+    let too_large = json!({ "phase": "request", "action": "refuse", "operation": "append", "status": 413, "body": "{}",
+                            "times": 3 });
+    account.arm(&too_large);
+    gateway.append(STREAM, 1..=3);
+    let running = gateway.deliver(SINK, &[STREAM], account.sink());
+    running.waiting_for(LANE, "such as a proxy").await;
+    assert_eq!(gateway.dead_letters(), []);
+    account.until_rows(3).await;
+    account.holds(1..=3);
+    running.stop().await;
+}
+
 /// What only an operator mends is tried again every half minute: the pipe is made, or the token is let in.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_operator_has_mended_is_found_without_a_restart() {

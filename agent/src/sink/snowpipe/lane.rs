@@ -310,6 +310,13 @@ impl SnowpipeLane {
     /// The service takes no request of that size: smaller ones next time, or without the event that it is.
     fn with_less(&mut self, offsets: Vec<Offset>, size: usize, message: String) -> SinkError {
         match offsets[..] {
+            [_] if size <= MIN_REQUEST_BYTES => {
+                let message = format!(
+                    "{message}. That was one event, of {size} bytes with all that is around it, which the service takes: \
+                     look at what stands between, such as a proxy; trying again"
+                );
+                return SinkError::Retry { message, after: Some(LONG_PAUSE) };
+            }
             [offset] => self.too_large.push(Refusal { offset, code: TOO_LARGE.to_owned(), reason: message.clone() }),
             _ if self.limit > MIN_REQUEST_BYTES => self.limit = (size / 2).max(MIN_REQUEST_BYTES),
             _ => self.limit = 1,
