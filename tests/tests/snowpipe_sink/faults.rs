@@ -197,6 +197,25 @@ async fn a_channel_that_goes_bad_again_and_again_is_left_alone_for_a_while() {
     running.kill().await;
 }
 
+/// Each event went by itself meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_grow_again_once_something_is_committed() {
+    let (account, gateway) = (Account::new(), gateway());
+    let too_large = json!({ "phase": "request", "action": "refuse", "operation": "append", "status": 413, "body": "{}",
+                            "times": 2 });
+    account.arm(&too_large);
+    gateway.append(STREAM, 1..=15);
+    let running = gateway.deliver(SINK, &[STREAM], account.sink());
+    until("all is confirmed", || confirmed(&gateway, "0", Numbering::Assigned).1).await;
+    let channel = account.channel().channel_name;
+    assert_eq!(appends(&account, &channel), 2 + 15);
+    gateway.append(STREAM, 16..=30);
+    account.until_rows(30).await;
+    assert_eq!(appends(&account, &channel), 2 + 15 + 1);
+    account.holds(1..=30);
+    running.stop().await;
+}
+
 /// No event is too large that is as small as can be: something on the way answers so to all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_event_is_never_found_too_large() {

@@ -49,7 +49,7 @@ pub(super) struct SnowpipeLane {
     partition: Arc<PartitionId>,
     channel: String,
     open: Option<Open>,
-    /// Bytes of one request at most: fewer once the service has said that one is too large.
+    /// Bytes of one request at most: fewer once the service has said that one is too large, and more again as it commits.
     limit: usize,
     /// Events that it has said that of, though they were alone.
     too_large: Vec<Refusal>,
@@ -273,13 +273,15 @@ impl SnowpipeLane {
             let last = request.last();
             let through = if number == count { batch.through } else { batch.checkpoint_at(last) };
             self.send(request, batch, through).await?;
+            // There may be many of them.
+            progress.absorb(self.news()?.unwrap_or_default());
         }
         if count == 0 {
             // All of it is refused. The local checkpoint and the control table pass it; an owner that knows neither refuses it
             // again at worst, for an offset token that is set from here could take back what another has committed.
             self.opened()?.flights.push(batch.through, Vec::new());
+            progress.absorb(self.news()?.unwrap_or_default());
         }
-        progress.absorb(self.news()?.unwrap_or_default());
         Ok(progress)
     }
 
@@ -372,6 +374,7 @@ impl SnowpipeLane {
         let note = Some(open.known.to_bytes());
         open.impatient_at = Instant::now() + COMMIT_PATIENCE;
         (self.contests, self.refused) = (0, None);
+        self.limit = (2 * self.limit).clamp(MIN_REQUEST_BYTES, MAX_REQUEST_BYTES);
         self.too_large.retain(|refusal| confirmed.is_some_and(|confirmed| refusal.offset > confirmed.offset));
         Ok(Some(Progress { confirmed, refusals, note }))
     }
