@@ -161,22 +161,33 @@ async fn a_writer_that_takes_the_channel_again_and_again_is_named() {
     assert_eq!(account.all_rows(), []);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_renamed_stream_carries_on_what_its_former_channel_has() {
-    let (account, gateway) = (Account::new(), gateway());
+/// A gateway whose stream is called `t` now, and which has delivered ten events before.
+async fn renamed(account: &Account) -> Gateway {
+    let gateway = gateway();
     gateway.append(STREAM, 1..=10);
     let before = gateway.image();
-    deliver_until(&gateway, &account, 10).await;
+    deliver_until(&gateway, account, 10).await;
     drop(gateway);
     // The local checkpoint does not know of any of it.
     let gateway = Gateway::from_image(&before);
     gateway.buffer.rename_stream(STREAM, "t").expect("it is renamed");
     gateway.stream("t");
     gateway.sink(SINK, &["t"]);
-    gateway.append("t", 11..=12);
+    gateway
+}
+
+async fn deliver_renamed(gateway: &Gateway, account: &Account, rows: usize) {
     let running = gateway.deliver_renamed(SINK, &["t"], account.sink(), &[("t", STREAM)]);
-    account.until_rows(12).await;
+    account.until_rows(rows).await;
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_stream_carries_on_what_its_former_channel_has() {
+    let account = Account::new();
+    let gateway = renamed(&account).await;
+    gateway.append("t", 11..=12);
+    deliver_renamed(&gateway, &account, 12).await;
     account.holds(1..=12);
     let tokens: Vec<_> = account
         .channels()
@@ -184,4 +195,21 @@ async fn a_renamed_stream_carries_on_what_its_former_channel_has() {
         .map(|channel| offset(channel.last_committed_offset_token.as_deref().expect("a token")))
         .collect();
     assert_eq!(tokens.len(), 2, "the former one is left to be forgotten");
+}
+
+/// The config still says what the stream was called before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_channel_that_was_carried_on_takes_nothing_back() {
+    let account = Account::new();
+    let gateway = renamed(&account).await;
+    let former = account.channel().channel_name;
+    gateway.append("t", 11..=12);
+    deliver_renamed(&gateway, &account, 12).await;
+    let others = account.channels().into_iter().filter(|channel| channel.channel_name != former);
+    for channel in others {
+        account.ask("POST", "/channels/forget", &json!({ "channel": channel.channel_name }));
+    }
+    gateway.append("t", 13..=15);
+    deliver_renamed(&gateway, &account, 15).await;
+    account.holds(1..=15);
 }

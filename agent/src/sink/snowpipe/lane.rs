@@ -228,7 +228,15 @@ impl SnowpipeLane {
     /// Carries on what the channel has that the partition had before its stream was renamed. `None`: nothing.
     async fn take_over(&mut self, former: &str, local: &Local) -> Result<Option<(Opened, Examined)>, SinkError> {
         let known = self.shared.pipe.statuses(&[former]).await.map_err(|error| self.failed(error))?;
-        if !known.contains_key(former) {
+        let Some(known) = known.get(former) else { return Ok(None) };
+        // What is beyond its token was confirmed of another channel: it was carried on before, by one that was dropped since
+        // or forgotten. (Of this one, only events that were refused may be.)
+        let note = Note::from_bytes(local.note.as_deref());
+        if note.is_some_and(|note| note.created_on_ms != known.created_on_ms)
+            && let (Some(token), Some(here)) = (self.parse(known)?, local.checkpoint)
+            && are_comparable(self.partition.numbering, token.checkpoint, here)
+            && token.checkpoint.offset < here.offset
+        {
             return Ok(None);
         }
         // What is on its way there must come to an end first, and what it says must be seen to before it is let go.
