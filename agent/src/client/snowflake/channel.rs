@@ -144,6 +144,12 @@ impl Pipe {
         Ok(found)
     }
 
+    /// Gives `channel` up, with its token and what is not committed there. Its rows stay.
+    pub async fn drop_channel(&self, channel: &str) -> Result<(), Error> {
+        let ask = self.about_channel("drop", Method::DELETE, "/v2/streaming", channel, "");
+        self.ask(&ask, CALL_PATIENCE).await.map(drop)
+    }
+
     fn about_channel(&self, verb: &str, method: Method, root: &str, channel: &str, rest: &str) -> Ask {
         let path = format!("{root}{}/channels/{}{rest}", self.path, segment(channel));
         Ask::new(Plane::Ingest, format!("{verb} channel {channel} of {self}"), method, path)

@@ -67,7 +67,7 @@ impl Snowflake {
         }
         let invalid = |error: ureq::http::Error| unanswered(error.into());
         let answer = match call.method {
-            Method::GET => self.run(call, request.body(()).map_err(invalid)?),
+            Method::GET | Method::DELETE => self.run(call, request.body(()).map_err(invalid)?),
             _ => self.run(call, request.body(&call.body[..]).map_err(invalid)?),
         };
         // What is cut off in the middle has arrived.

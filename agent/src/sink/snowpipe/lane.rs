@@ -19,7 +19,7 @@ use super::{
     token::Token,
 };
 use crate::{
-    client::snowflake::{Error, Opened, Status},
+    client::snowflake::{Error, Opened, Pipe, Status},
     contract::{
         Batch, BoxFuture, Destination, Lane, Local, PartitionId, Progress, Refusal, RefusedRange, Resumed, SinkError,
     },
@@ -59,6 +59,8 @@ pub(super) struct SnowpipeLane {
     contests: u32,
     /// What the channel was to be opened again for, since something was committed.
     refused: Option<String>,
+    /// The channel that the partition had before its stream was renamed, until it is let go.
+    former: Option<String>,
 }
 
 /// A channel that is ours.
@@ -116,7 +118,8 @@ impl SnowpipeLane {
         let channel = name::channel(shared.prefix(), &partition);
         let (open, too_large, committed, refused) = (None, Vec::new(), None, None);
         let (limit, contests) = (MAX_REQUEST_BYTES, 0);
-        Self { shared, partition, channel, open, limit, too_large, committed, contests, refused }
+        let former = name::former_channel(shared.prefix(), &partition);
+        Self { shared, partition, channel, open, limit, too_large, committed, contests, refused, former }
     }
 
     fn shut_if_failed<T>(&mut self, outcome: Result<T, SinkError>) -> Result<T, SinkError> {
@@ -383,8 +386,22 @@ impl SnowpipeLane {
         open.impatient_at = Instant::now() + COMMIT_PATIENCE;
         (self.contests, self.refused) = (0, None);
         self.limit = (2 * self.limit).clamp(MIN_REQUEST_BYTES, MAX_REQUEST_BYTES);
+        self.let_former_go();
         self.too_large.retain(|refusal| confirmed.is_some_and(|confirmed| refusal.offset > confirmed.offset));
         Ok(Some(Progress { confirmed, refusals, note }))
+    }
+
+    /// The service counts a channel for 30 idle days: the one that was carried on here is dropped once more is committed here.
+    fn let_former_go(&mut self) {
+        let committed = self.open.as_ref().and_then(|open| open.committed).filter(|token| Some(*token) != self.committed);
+        let Some(Token { checkpoint, .. }) = committed else { return };
+        let Some(former) = self.former.take() else { return };
+        let (pipe, numbering) = (self.shared.pipe.clone(), self.partition.numbering);
+        tokio::spawn(async move {
+            if let Err(error) = drop_if_passed(&pipe, &former, checkpoint, numbering).await {
+                log::debug!("{error}");
+            }
+        });
     }
 
     /// Takes in what the service says: which events are refused. `None`: it is not known yet what all of them are.
@@ -469,6 +486,18 @@ impl Open {
         let last = self.flights.last()?;
         let committed = self.committed.map(|token| token.checkpoint);
         committed.filter(|committed| are_comparable(numbering, *committed, last)).map(|committed| committed.offset)
+    }
+}
+
+/// Drops a channel if what is committed there is of this buffer, and passed by `committed`.
+async fn drop_if_passed(pipe: &Pipe, channel: &str, committed: Checkpoint, numbering: Numbering) -> Result<(), Error> {
+    let known = pipe.statuses(&[channel]).await?;
+    let token = known.get(channel).and_then(|status| Token::parse(status.committed.as_deref()?));
+    match token.map(|token| token.checkpoint) {
+        Some(there) if are_comparable(numbering, there, committed) && there.offset < committed.offset => {
+            pipe.drop_channel(channel).await
+        }
+        _ => Ok(()),
     }
 }
 

@@ -60,6 +60,15 @@ async fn opening_a_channel_says_what_is_committed() {
 }
 
 #[tokio::test]
+async fn a_channel_is_dropped_as_the_vendors_sdk_does_it() {
+    let server = service(|_| Answer::json(200, r#"{"last_committed_offset_token":"t7"}"#));
+    pipe(&snowflake(&server)).drop_channel("gw-1/temp 0").await.unwrap();
+    let asked = asked(&server);
+    assert_eq!((asked[0].method.as_str(), path(&asked[0])), ("DELETE", &*format!("/v2/streaming{CHANNEL}")));
+    assert_eq!((query(&asked[0], "retryCount"), asked[0].body.as_str()), (Some("0"), ""));
+}
+
+#[tokio::test]
 async fn an_append_bears_its_tokens_and_gives_the_next_one() {
     let server = service(|_| appended());
     let snowflake = snowflake(&server);
