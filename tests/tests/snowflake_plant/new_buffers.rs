@@ -31,7 +31,7 @@ fn judge(ledger: &Ledger, committed: Mutex<Committed>) {
     assert_eq!(ledger.judge(&committed.records, id), Vec::<String>::new());
 }
 
-/// What the lost buffer had appended is committed, or discarded when the new one opens the channel.
+/// What the lost buffer had appended is committed first: at once, or while the new one waits for it.
 #[test]
 fn after_a_buffer_was_lost_all_of_the_new_one_is_committed_once() {
     for commits_late in [false, true] {
@@ -56,11 +56,10 @@ fn after_a_buffer_was_lost_all_of_the_new_one_is_committed_once() {
             wait_until("it is committed", || channel(&account).pending == 0);
         }
         fs::remove_dir_all(gateway.path("data")).expect("it is there");
-        let opened = channel(&account).client_sequencer;
-        site.start();
+        let agent = site.start();
         let new = post(gateway.http_port, "new", 100);
         if !commits_late {
-            wait_until("the channel is opened", || channel(&account).client_sequencer > opened);
+            wait_until("the new one waits", || condition(agent).contains("nowhere else"));
             account.set(&json!({ "hold_commits": false }));
         }
         come(new);
@@ -73,11 +72,16 @@ fn after_a_buffer_was_lost_all_of_the_new_one_is_committed_once() {
     }
 }
 
+/// What the agent says of its lane.
+fn condition(agent: &Agent) -> String {
+    agent.status()["sinks"][0]["lanes"][0]["condition"].to_string()
+}
+
 /// Waits until the agent says that its lane stopped, and why.
 fn stops(agent: &Agent) {
     let mut said = String::new();
     wait_until("the lane to stop", || {
-        said = agent.status()["sinks"][0]["lanes"][0]["condition"].to_string();
+        said = condition(agent);
         said.contains("stopped")
     });
     assert!(said.contains("same id"), "{said}");

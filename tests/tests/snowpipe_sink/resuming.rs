@@ -22,9 +22,11 @@ async fn after_a_stop_nothing_comes_twice() {
 async fn after_a_kill_what_was_not_committed_is_there_once() {
     for commits_late in [false, true] {
         let (account, gateway) = (Account::new(), gateway());
-        account.set(&json!({ "hold_commits": true }));
-        gateway.append(STREAM, 1..=50);
+        gateway.append(STREAM, 1..=5);
         let running = gateway.deliver(SINK, &[STREAM], account.sink());
+        until("all is confirmed", || confirmed(&gateway, "0", Numbering::Assigned).1).await;
+        account.set(&json!({ "hold_commits": true }));
+        gateway.append(STREAM, 6..=50);
         until("all is appended", || account.pending() == 3).await;
         running.kill().await;
         let gateway = gateway.kill();
@@ -112,6 +114,33 @@ async fn a_buffer_that_was_lost_begins_with_what_is_in_the_new_one() {
     second.append(STREAM, 58..=59);
     deliver_until(&second, &account, 20).await;
     account.holds((1..=10).chain(50..=59));
+}
+
+/// What it had appended is nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_buffer_had_appended_is_committed_before_the_next_one_goes_on() {
+    for is_first in [false, true] {
+        let (account, first) = (Account::new(), gateway());
+        if !is_first {
+            first.append(STREAM, 1..=10);
+            deliver_until(&first, &account, 10).await;
+        }
+        account.set(&json!({ "hold_commits": true }));
+        first.append(STREAM, 11..=20);
+        let running = first.deliver(SINK, &[STREAM], account.sink());
+        until("it is appended", || account.pending() == 1).await;
+        running.kill().await;
+        drop(first);
+        let second = gateway();
+        second.append(STREAM, 50..=55);
+        let running = second.deliver(SINK, &[STREAM], account.sink());
+        running.waiting_for(LANE, "nowhere else").await;
+        account.set(&json!({ "hold_commits": false }));
+        let before = if is_first { 10 } else { 20 };
+        account.until_rows(before + 6).await;
+        running.stop().await;
+        account.holds((if is_first { 11 } else { 1 }..=20).chain(50..=55));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,7 +31,7 @@ const BETWEEN_APPENDS: Duration = Duration::from_millis(110);
 /// It is no use to try with less, but with each event by itself.
 const MIN_REQUEST_BYTES: usize = 64 << 10;
 /// What is appended to a channel by then is waited for before it is opened again, which discards it: it would have to be
-/// sent anew.
+/// sent anew. What cannot be has the time of [`COMMIT_PATIENCE`].
 const UNCOMMITTED_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two attempts to open a channel that has something to commit.
 const UNCOMMITTED_PAUSE: Duration = Duration::from_millis(250);
@@ -59,6 +59,8 @@ pub(super) struct SnowpipeLane {
     contests: u32,
     /// What the channel was to be opened again for, since something was committed.
     refused: Option<String>,
+    /// Since when the channel has something to commit that another opening of it has appended.
+    uncommitted_since: Option<Instant>,
     /// The channel that the partition had before its stream was renamed, until it is let go.
     former: Option<String>,
 }
@@ -118,8 +120,20 @@ impl SnowpipeLane {
         let channel = name::channel(shared.prefix(), &partition);
         let (open, too_large, committed, refused) = (None, Vec::new(), None, None);
         let (limit, contests) = (MAX_REQUEST_BYTES, 0);
-        let former = name::former_channel(shared.prefix(), &partition);
-        Self { shared, partition, channel, open, limit, too_large, committed, contests, refused, former }
+        let (uncommitted_since, former) = (None, name::former_channel(shared.prefix(), &partition));
+        Self {
+            shared,
+            partition,
+            channel,
+            open,
+            limit,
+            too_large,
+            committed,
+            contests,
+            refused,
+            uncommitted_since,
+            former,
+        }
     }
 
     fn shut_if_failed<T>(&mut self, outcome: Result<T, SinkError>) -> Result<T, SinkError> {
@@ -142,7 +156,7 @@ impl SnowpipeLane {
 
     /// Makes the channel ours, and looks at what is committed there.
     async fn reopen(&mut self, local: Local) -> Result<Resumed, SinkError> {
-        let mut opened = self.open_channel(&self.channel.clone(), None).await?;
+        let mut opened = self.open_channel(&self.channel.clone(), None, &local).await?;
         let mut examined = self.examine(&opened.status, &local)?;
         let former = name::former_channel(self.shared.prefix(), &self.partition);
         if let (None, Some(former)) = (examined.committed, former)
@@ -154,7 +168,7 @@ impl SnowpipeLane {
         if self.committed.zip(committed).is_some_and(|(before, now)| before.is_before(&now)) {
             (self.contests, self.refused) = (0, None);
         }
-        self.committed = committed;
+        (self.committed, self.uncommitted_since) = (committed, None);
         let known = Note {
             created_on_ms: opened.status.created_on_ms,
             errors: opened.status.rows_error_count,
@@ -213,12 +227,28 @@ impl SnowpipeLane {
     }
 
     /// Opens a channel, once what was appended to it is committed, or has had its time.
-    async fn open_channel(&mut self, channel: &str, token: Option<&str>) -> Result<Opened, SinkError> {
-        let deadline = Instant::now() + UNCOMMITTED_PATIENCE;
+    async fn open_channel(
+        &mut self,
+        channel: &str,
+        token: Option<&str>,
+        local: &Local,
+    ) -> Result<Opened, SinkError> {
         loop {
-            let is_patient = Instant::now() < deadline;
+            let waited = self.uncommitted_since.map_or(Duration::ZERO, |since| since.elapsed());
+            let is_short = waited < UNCOMMITTED_PATIENCE;
+            let is_patient = is_short || waited < COMMIT_PATIENCE && !self.can_replay(channel, local).await?;
             match self.shared.pipe.open(channel, is_patient, token).await {
-                Err(Error::Uncommitted(_)) if is_patient => sleep(UNCOMMITTED_PAUSE).await,
+                Err(Error::Uncommitted(message)) if is_patient => {
+                    self.uncommitted_since.get_or_insert_with(Instant::now);
+                    if !is_short {
+                        let message = format!(
+                            "{message}. It is nowhere else, for another buffer has sent it: it has up to {} s to be committed",
+                            COMMIT_PATIENCE.as_secs(),
+                        );
+                        return Err(SinkError::Retry { message, after: None });
+                    }
+                    sleep(UNCOMMITTED_PAUSE).await;
+                }
                 Err(error) => return Err(self.failed(error)),
                 Ok(opened) => match opened.status.problem() {
                     Some(problem) => return Err(self.failed(problem)),
@@ -226,6 +256,18 @@ impl SnowpipeLane {
                 },
             }
         }
+    }
+
+    /// Whether what the channel would discard can be sent again: it is in the buffer here, or in the hub that it came from.
+    async fn can_replay(&mut self, channel: &str, local: &Local) -> Result<bool, SinkError> {
+        if self.partition.numbering != Numbering::Assigned {
+            return Ok(true);
+        }
+        let known = self.shared.pipe.statuses(&[channel]).await.map_err(|error| self.failed(error))?;
+        Ok(match known.get(channel).and_then(|status| status.committed.as_deref()) {
+            Some(token) => Token::parse(token).is_some_and(|token| !self.is_of_another_buffer(token.checkpoint, local)),
+            None => local.checkpoint.is_some(),
+        })
     }
 
     /// Carries on what the channel has that the partition had before its stream was renamed. `None`: nothing.
@@ -243,10 +285,10 @@ impl SnowpipeLane {
             return Ok(None);
         }
         // What is on its way there must come to an end first, and what it says must be seen to before it is let go.
-        let before = self.open_channel(former, None).await?.status;
+        let before = self.open_channel(former, None, local).await?.status;
         let examined = self.examine(&before, local)?;
         let Some(token) = &before.committed else { return Ok(None) };
-        let opened = self.open_channel(&self.channel.clone(), Some(token)).await?;
+        let opened = self.open_channel(&self.channel.clone(), Some(token), local).await?;
         Ok(Some((opened, examined)))
     }
 
