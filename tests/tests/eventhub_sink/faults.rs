@@ -226,6 +226,20 @@ async fn a_refusal_is_told_until_it_is_recorded() {
 }
 
 #[tokio::test]
+async fn a_refusal_of_an_event_that_is_gone_is_not_told() {
+    let namespace = namespace(1);
+    namespace.set(&json!({ "max_message_size": 1_000 }));
+    let sink = sink(settings(&namespace));
+    let mut lane = resumed(&sink, "0").await;
+    namespace.arm(&json!({ "phase": "store", "action": "refuse", "wait_seconds": 0 }));
+    let events = vec![event(Some("a"), "y".repeat(1_000)), event(Some("a"), "z")];
+    sent(&mut *lane, &batch(1, events, &[])).await.expect_err("the second one was not taken");
+    // The buffer was full, and has dropped both.
+    assert_eq!(through(&mut *lane, &one(3)).await, (Vec::new(), Vec::new()));
+    assert_eq!(without_repetitions(&namespace), ["3"]);
+}
+
+#[tokio::test]
 async fn a_key_that_was_changed_is_read_again_though_the_connection_lives() {
     let namespace = namespace(2);
     let file = tempfile::NamedTempFile::new().expect("a file");

@@ -121,7 +121,7 @@ impl HubLane {
         if self.settled.partitions != partitions {
             self.settled = Settled { partitions, ..Settled::default() };
         }
-        self.settled.refusals.retain(|offset, _| batch.skipped.binary_search(offset).is_err());
+        self.settled.forget_gone(batch);
         let (shared, partitions) = (Arc::clone(&self.shared), Arc::clone(&self.settled.partitions));
         let through = batch.through;
         self.flight.spawn(async move { Landed { through, sent: shared.send(groups, &partitions).await } });
@@ -198,6 +198,17 @@ impl Settled {
             self.through.retain(|_, through| *through > told);
             self.refusals.retain(|offset, _| *offset > told);
         }
+    }
+
+    /// Forgets refusals of events that do not come again: they are recorded, or were dropped from the buffer. Those that
+    /// delivery was told last may come again all the same.
+    fn forget_gone(&mut self, batch: &Batch) {
+        let comes = |offset: &Offset| {
+            batch.events.binary_search_by_key(offset, |(offset, _)| *offset).is_ok()
+                && batch.skipped.binary_search(offset).is_err()
+        };
+        let (told, through) = (self.told, batch.through.offset);
+        self.refusals.retain(|offset, _| Some(*offset) <= told || *offset > through || comes(offset));
     }
 }
 
