@@ -14,7 +14,7 @@ use forebay::{
 use forebay_tests::{harness, random::Random, servers::EventHubs};
 use serde_json::{Value, json};
 
-use crate::rig::{HUB, batch, body, event, id, namespace, resumed, sent, settings, sink, through};
+use crate::rig::{HUB, batch, body, event, id, namespace, resume, resumed, sent, settings, sink, through};
 
 fn one(number: i64) -> Arc<forebay::contract::Batch> {
     batch(number, vec![event(Some("a"), number.to_string())], &[])
@@ -168,6 +168,21 @@ async fn an_event_that_the_service_rejects_is_found_among_the_others() {
     let stored = without_repetitions(&namespace);
     assert_eq!((stored.len(), namespace.all_stored(HUB).len()), (2, 2), "the others are there once");
     assert!(!stored.contains(&refused[0].0.to_string()));
+}
+
+#[tokio::test]
+async fn a_hub_that_is_disabled_refuses_no_event_and_is_tried_again() {
+    let namespace = namespace(1);
+    let sink = sink(settings(&namespace));
+    let mut lane = resumed(&sink, "0").await;
+    for condition in ["com.microsoft:entity-disabled", "amqp:not-allowed"] {
+        namespace.arm(&json!({ "phase": "store", "action": "refuse", "condition": condition }));
+        let error = sent(&mut *lane, &one(1)).await.expect_err(condition);
+        assert!(matches!(error, SinkError::Retry { after: Some(_), .. }), "{error:?}");
+        resume(&mut *lane).await.expect("a hub that is there");
+    }
+    assert_eq!(through(&mut *lane, &one(1)).await, (Vec::new(), Vec::new()));
+    assert_eq!(without_repetitions(&namespace), ["1"]);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ impl From<&definitions::Error> for Error {
 }
 
 /// Its name on the wire.
-fn condition(condition: &definitions::ErrorCondition) -> String {
+pub(super) fn condition(condition: &definitions::ErrorCondition) -> String {
     use definitions::ErrorCondition as C;
     let symbol = match condition {
         C::AmqpError(error) => error.into(),

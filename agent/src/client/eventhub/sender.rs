@@ -13,11 +13,14 @@ use std::{
 use fe2o3_amqp::{
     Sender as AmqpSender,
     link::SendError,
-    types::messaging::{Outcome, Source},
+    types::{
+        definitions,
+        messaging::{Outcome, Source},
+    },
 };
 use tokio::sync::Mutex;
 
-use super::{Batch, Class, Error, connection::Inner, link::Session};
+use super::{Batch, Class, Error, amqp::condition, connection::Inner, link::Session};
 
 /// Sends to a hub or to one of its partitions. May be shared: what is sent at the same time is under way at the same time.
 pub struct Sender {
@@ -94,7 +97,7 @@ impl Sender {
             match sent.map_err(|error| self.broken(error))?.await.map_err(|error| self.broken(error))? {
                 Outcome::Accepted(_) => Ok(()),
                 Outcome::Rejected(rejected) => Err(match &rejected.error {
-                    Some(error) => of_rejection(error.into()),
+                    Some(error) => of_rejection(error),
                     None => Error::new(Class::Rejected, "the service rejects the batch, and does not say why"),
                 }),
                 Outcome::Released(_) | Outcome::Modified(_) => {
@@ -134,10 +137,14 @@ impl Sender {
     }
 }
 
-/// What is wrong with a batch is wrong with it for good; other conditions are about something else.
-fn of_rejection(error: Error) -> Error {
-    match error.class {
-        Class::Refused => Error { class: Class::Rejected, ..error },
+/// What is wrong with a batch is wrong with it for good; other conditions are about the hub, or about what lets us in.
+fn of_rejection(rejected: &definitions::Error) -> Error {
+    let error = Error::from(rejected);
+    match condition(&rejected.condition).as_str() {
+        "com.microsoft:argument-error"
+        | "com.microsoft:argument-out-of-range"
+        | "amqp:decode-error"
+        | "amqp:invalid-field" => Error { class: Class::Rejected, ..error },
         _ => error,
     }
 }
