@@ -138,6 +138,18 @@ async fn a_busy_service_is_left_alone_as_long_as_it_says() {
 }
 
 #[tokio::test]
+async fn a_service_that_is_busy_when_a_link_is_to_be_attached_is_left_alone_by_all_lanes() {
+    let namespace = namespace(4);
+    let sink = sink(settings(&namespace));
+    let mut lane = resumed(&sink, "0").await;
+    namespace.arm(&json!({ "phase": "attach", "action": "refuse", "wait_seconds": 60 }));
+    sent(&mut *lane, &one(1)).await.expect_err("it is busy");
+    let mut other = crate::rig::lane(&sink, "1");
+    let error = resume(&mut *other).await.expect_err("it is left alone");
+    assert!(matches!(error, SinkError::Retry { after: Some(_), .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn what_one_partition_is_refused_does_not_make_the_others_repeat_theirs() {
     let namespace = namespace(8);
     let sink = sink(settings(&namespace));

@@ -172,6 +172,7 @@ impl HubLane {
     /// What delivery is to do about an error.
     async fn failed(&self, error: Error) -> SinkError {
         let senders = &self.shared.senders;
+        senders.leave_alone(&error);
         if matches!(error.class, Class::NotFound | Class::Refused) {
             // The hub may be another one by now.
             senders.forget().await;
