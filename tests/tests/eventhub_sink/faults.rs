@@ -10,6 +10,7 @@ use forebay::{
     client::eventhub::Namespace,
     contract::{Progress, SinkError},
     secret::SecretSource,
+    sink::eventhub::{Placement, Settings},
 };
 use forebay_tests::{harness, random::Random, servers::EventHubs};
 use serde_json::{Value, json};
@@ -180,6 +181,20 @@ async fn an_event_that_the_service_rejects_is_found_among_the_others() {
     let stored = without_repetitions(&namespace);
     assert_eq!((stored.len(), namespace.all_stored(HUB).len()), (2, 2), "the others are there once");
     assert!(!stored.contains(&refused[0].0.to_string()));
+}
+
+#[tokio::test]
+async fn without_order_a_batch_that_is_too_large_takes_no_other_with_it() {
+    let namespace = namespace(1);
+    namespace.set(&json!({ "max_message_size": 1_000, "acknowledge_delay_ms": 50 }));
+    let sink = sink(Settings { partition: Placement::Any, ordered: false, ..settings(&namespace) });
+    let mut lane = resumed(&sink, "0").await;
+    let condition = "amqp:link:message-size-exceeded";
+    namespace.arm(&json!({ "phase": "store", "action": "detach", "condition": condition, "skip": 5 }));
+    // Each is a batch by itself.
+    let events = (0..10).map(|n| event(None, format!("{n:0>600}"))).collect();
+    assert_eq!(through(&mut *lane, &batch(1, events, &[])).await, (Vec::new(), Vec::new()));
+    assert_eq!(without_repetitions(&namespace).len(), 10);
 }
 
 #[tokio::test]

@@ -288,17 +288,34 @@ impl Shared {
         sent
     }
 
-    /// Sends one batch, and once more by another link if the first was gone: the service detaches those that were idle.
+    /// Sends one batch, and once more by another link if the first was gone: the service detaches those that were idle, and
+    /// one on which a batch was too large. All that was under way on it fails then, so that a batch is judged alone.
     async fn send_packed(&self, packed: &Packed, slot: &Slot) -> Result<(), Error> {
         let all = self.settings.max_in_flight_bytes.div_ceil(PIECE_BYTES).max(1);
         let pieces = packed.batch.size_bytes().div_ceil(PIECE_BYTES).clamp(1, all);
         let pieces = u32::try_from(pieces).expect("no batch is larger than 4 TiB");
         let _room = self.in_flight.acquire_many(pieces).await.expect("the semaphore is never closed");
-        self.senders.is_free()?;
-        let mut sent = self.senders.sender(slot).await?.send(&packed.batch).await;
-        if matches!(&sent, Err(error) if error.class == Class::Detached) {
-            sent = self.senders.sender(slot).await?.send(&packed.batch).await;
-        }
+        let send = async || {
+            self.senders.is_free()?;
+            self.senders.sender(slot).await?.send(&packed.batch).await
+        };
+        let sent = if self.settings.ordered {
+            match send().await {
+                Err(error) if error.class == Class::Detached => send().await,
+                sent => sent,
+            }
+        } else {
+            let beside_others = slot.beside_others().await;
+            let sent = send().await;
+            drop(beside_others);
+            match sent {
+                Err(error) if matches!(error.class, Class::Detached | Class::TooLarge) => {
+                    let _turn = slot.turn().await;
+                    send().await
+                }
+                sent => sent,
+            }
+        };
         sent.inspect_err(|error| self.senders.leave_alone(error))
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Instant,
 };
 
@@ -33,13 +33,18 @@ struct Known {
 pub(super) struct Slot {
     partition: Option<String>,
     sender: Mutex<Option<Arc<Sender>>>,
-    turn: Mutex<()>,
+    turn: RwLock<()>,
 }
 
 impl Slot {
     /// Waits until nothing else is under way there.
-    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().await
+    pub(super) async fn turn(&self) -> RwLockWriteGuard<'_, ()> {
+        self.turn.write().await
+    }
+
+    /// Waits until nobody has the turn.
+    pub(super) async fn beside_others(&self) -> RwLockReadGuard<'_, ()> {
+        self.turn.read().await
     }
 }
 
@@ -117,7 +122,7 @@ impl Senders {
         let slot = {
             let mut slots = self.slots.lock().expect("no holder of this lock panics");
             let new =
-                || Arc::new(Slot { partition: partition.clone(), sender: Mutex::default(), turn: Mutex::default() });
+                || Arc::new(Slot { partition: partition.clone(), sender: Mutex::default(), turn: RwLock::default() });
             Arc::clone(slots.entry(partition.clone()).or_insert_with(new))
         };
         let sender = self.sender(&slot).await?;
