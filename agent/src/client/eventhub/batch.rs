@@ -61,6 +61,8 @@ impl Outgoing<'_> {
                 message.put_u8(NULL);
             }
         }
+        // Many small ones may wait for their turn.
+        message.shrink_to_fit();
         message
     }
 
@@ -191,5 +193,19 @@ impl Batch {
 
     pub(super) fn sendable(&self) -> &Sendable<Sections<Data>> {
         &self.sendable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoded_message_takes_no_more_memory_than_it_has_bytes() {
+        for size in [0, 1, 300, 70_000] {
+            let body = vec![7; size];
+            let message = Outgoing { message_id: "id", body: Some(&body), ..Outgoing::default() }.encode();
+            assert_eq!(message.capacity(), message.len());
+        }
     }
 }
