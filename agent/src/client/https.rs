@@ -33,6 +33,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// So much is shown of what a server says.
 const MAX_SHOWN: usize = 400;
 
+/// No server is left alone for longer, whatever it asks for.
+#[cfg(feature = "azure")]
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
 /// The longest that a connection, TLS upon it included, may take to be made.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 /// A connection that is not used for so long is closed. Those in between close them after a minute.
@@ -95,6 +99,17 @@ pub(super) fn encoded(pairs: &[(&str, &str)]) -> String {
 pub(super) fn shown(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     line.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()
+}
+
+/// How long a server asks to be left alone (RFC 9110 section 10.2.3): seconds, or a date, which `date` by the same clock
+/// tells from now.
+#[cfg(feature = "azure")]
+pub(super) fn retry_after(value: &str, date: Option<i64>) -> Option<Duration> {
+    let seconds = value.trim().parse().ok().or_else(|| {
+        let then = jiff::fmt::rfc2822::parse(value).ok()?.timestamp().as_second();
+        u64::try_from(then - date?).ok()
+    });
+    seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE))
 }
 
 /// Whether `url` leads to this very machine.

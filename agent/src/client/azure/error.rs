@@ -1,6 +1,6 @@
 //! Why there is no token.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Every source that was asked, and why none of them gave a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,22 +17,24 @@ pub(super) struct Failure {
     pub(super) is_absent: bool,
     /// Whether it may be another answer the next time though nobody does anything.
     pub(super) is_passing: bool,
+    /// How long it is to be left alone.
+    pub(super) after: Option<Duration>,
 }
 
 impl Failure {
     /// It is not set up here.
     pub(super) fn absent(why: impl Into<String>) -> Self {
-        Self { why: why.into(), is_absent: true, is_passing: false }
+        Self { why: why.into(), is_absent: true, is_passing: false, after: None }
     }
 
     /// It does not answer, or is busy.
     pub(super) fn passing(why: impl Into<String>) -> Self {
-        Self { why: why.into(), is_absent: false, is_passing: true }
+        Self { why: why.into(), is_absent: false, is_passing: true, after: None }
     }
 
     /// It says no, until somebody changes something.
     pub(super) fn lasting(why: impl Into<String>) -> Self {
-        Self { why: why.into(), is_absent: false, is_passing: false }
+        Self { why: why.into(), is_absent: false, is_passing: false, after: None }
     }
 }
 
@@ -45,6 +47,11 @@ impl Error {
     /// something right first; trying again each minute finds out when.
     pub fn is_passing(&self) -> bool {
         self.failures.iter().any(|(_, failure)| failure.is_passing)
+    }
+
+    /// How long whoever was asked is to be left alone, if that was said.
+    pub fn after(&self) -> Option<Duration> {
+        self.failures.iter().filter_map(|(_, failure)| failure.after).max()
     }
 }
 

@@ -1,5 +1,7 @@
 //! One request for a token, and what is in the answer.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -10,12 +12,14 @@ use ureq::{
 
 use super::{Token, error::Failure};
 use crate::{
-    client::https::{failure, shown},
+    client::https::{failure, retry_after, shown},
     secret::Secret,
 };
 
 /// No answer is longer: tokens have some thousand bytes, those of users in many groups some ten thousand.
 const MAX_ANSWER_BYTES: u64 = 256 << 10;
+/// How long a server is left alone that is busy and does not say how long, or that waits for our clock.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// What a server has answered.
 pub(super) struct Answer {
@@ -24,6 +28,8 @@ pub(super) struct Answer {
     pub(super) challenge: Option<String>,
     /// The time by its own clock, in seconds since the Unix epoch.
     date: Option<i64>,
+    /// How long it asks to be left alone.
+    retry_after: Option<Duration>,
     body: Secret,
 }
 
@@ -52,9 +58,10 @@ impl Answer {
         let text = |name| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
         let (challenge, date) = (text(header::WWW_AUTHENTICATE), text(header::DATE));
         let date = date.and_then(|date| jiff::fmt::rfc2822::parse(&date).ok()).map(|date| date.timestamp().as_second());
+        let retry_after = text(header::RETRY_AFTER).and_then(|after| retry_after(&after, date));
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string().map_err(unanswered)?;
-        Ok(Self { status, challenge, date, body: Secret::new(body) })
+        Ok(Self { status, challenge, date, retry_after, body: Secret::new(body) })
     }
 
     /// The token in it, which was asked for at `asked`. `now` is what this machine's clock shows, for a server that does
@@ -82,11 +89,15 @@ impl Answer {
     pub(super) fn refusal(&self, place: &str) -> Failure {
         let said = self.said();
         let why = format!("{place} answers {}{}{said}", self.status, if said.is_empty() { "" } else { ": " });
+        let after = self.retry_after;
         match self.status {
             // A signed assertion was not valid at the time by the server's clock.
-            _ if said.contains("AADSTS700024") => Failure::passing(format!("waiting for the clock: {why}")),
-            _ if said.starts_with("temporarily_unavailable") => Failure::passing(why),
-            404 | 408 | 410 | 429 | 500.. => Failure::passing(why),
+            _ if said.contains("AADSTS700024") => {
+                Failure { after: after.or(Some(PAUSE)), ..Failure::passing(format!("waiting for the clock: {why}")) }
+            }
+            429 => Failure { after: after.or(Some(PAUSE)), ..Failure::passing(why) },
+            _ if said.starts_with("temporarily_unavailable") => Failure { after, ..Failure::passing(why) },
+            404 | 408 | 410 | 500.. => Failure { after, ..Failure::passing(why) },
             _ => Failure::lasting(why),
         }
     }

@@ -99,7 +99,11 @@ impl Tokens {
 
 fn of_entra(outcome: Result<azure::Token, azure::Error>) -> Result<Token, Error> {
     let token = outcome.map_err(|error| {
-        let class = if error.is_passing() { Class::Lost } else { Class::Unauthorized };
+        let class = match (error.is_passing(), error.after()) {
+            (true, Some(after)) => Class::Busy(after),
+            (true, None) => Class::Lost,
+            (false, _) => Class::Unauthorized,
+        };
         Error::new(class, error.to_string())
     })?;
     Ok(Token { secret: token.secret.clone(), kind: "jwt", renew_at: Some(token.refresh_at), entra: Some(token) })
@@ -132,7 +136,13 @@ fn expiry(token: &Secret) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use forebay_buffer::Timestamp;
+
     use super::*;
+    use crate::{
+        client::server::{Answer, Server},
+        clock::ManualClock,
+    };
 
     /// Made with Python's hmac, as the vendor's documentation does it.
     #[test]
@@ -142,5 +152,17 @@ mod tests {
                         &se=1795200000&skn=send%20only";
         assert_eq!(token.expose(), expected);
         assert_eq!(expiry(&token), Some(1_795_200_000));
+    }
+
+    #[tokio::test]
+    async fn a_busy_source_of_tokens_is_left_alone_as_long_as_it_says() {
+        let server = Server::start(|_| Answer::json(429, "").with("Retry-After", "17"));
+        let settings = azure::Settings { metadata_host: server.url(), ..azure::Settings::default() };
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp(0)));
+        let identity = azure::Credential::new(settings.clone(), Arc::clone(&clock));
+        let credential = Credential::Entra(Box::new(settings));
+        let tokens = Tokens::new(credential, Some(identity), clock, Duration::from_secs(3600));
+        let error = tokens.token("sb://ns/hub").await.err().expect("no token");
+        assert_eq!(error.class, Class::Busy(Duration::from_secs(17)), "{error}");
     }
 }

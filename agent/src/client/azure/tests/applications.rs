@@ -67,6 +67,26 @@ async fn an_assertion_at_the_wrong_time_waits_for_the_clock() {
     });
     let error = token(application(&server)).await.unwrap_err();
     assert!(error.is_passing() && error.to_string().contains("waiting for the clock"), "{error}");
+    assert!(error.after().is_some(), "it is not asked without a pause");
+}
+
+#[tokio::test]
+async fn a_service_is_left_alone_for_as_long_as_it_asks() {
+    for (status, header, expected) in [
+        (429, Some("17"), Some(17)),
+        (429, None, Some(5)),
+        (503, Some("Sat, 28 Nov 2026 20:00:30 GMT"), Some(30)),
+        (503, Some("18446744073709551615"), Some(3600)),
+        (503, None, None),
+        (503, Some("soon"), None),
+    ] {
+        let server = Server::start(move |_| {
+            let answer = Answer::json(status, "").with("Date", "Sat, 28 Nov 2026 20:00:00 GMT");
+            header.into_iter().fold(answer, |answer, after| answer.with("Retry-After", after))
+        });
+        let error = token(application(&server)).await.unwrap_err();
+        assert_eq!(error.after().map(|after| after.as_secs()), expected, "{status} {header:?}");
+    }
 }
 
 #[tokio::test]
