@@ -16,6 +16,7 @@ mod end;
 mod error;
 mod http;
 mod hub;
+mod line;
 mod link;
 mod management;
 mod message;

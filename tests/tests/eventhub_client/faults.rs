@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use forebay::client::eventhub::{Class, Settings};
-use forebay_tests::{harness::in_time, servers::EventHubs};
+use forebay_tests::{
+    harness::in_time,
+    servers::{Direction, EventHubs, Proxy},
+};
 use serde_json::{Value, json};
 
-use crate::rig::{HUB, SHORT, arm, batch, bodies, connect, hub, namespace, next, options, send, settings};
+use crate::rig::{HUB, SHORT, arm, at, batch, bodies, connect, hub, namespace, next, options, send, settings};
 
 fn hasty(namespace: &EventHubs) -> Settings {
     Settings { timeout: SHORT, idle_timeout: SHORT, ..settings(namespace) }
@@ -187,6 +190,27 @@ async fn a_silent_network_ends_the_connection() {
         assert!(matches!(class, Class::Lost | Class::Detached));
     }
     assert_eq!(connection.ended().await.class, Class::Lost);
+}
+
+#[tokio::test]
+async fn what_is_asked_behind_data_on_a_slow_line_is_answered_late_and_not_never() {
+    let namespace = namespace();
+    let line = Proxy::new(namespace.ports().amqp);
+    let connection = connect(at(hasty(&namespace), line.port(), false)).await.expect("a connection");
+    let sender = connection.sender(Some("0")).await.expect("a sender");
+    // Sixteen pieces are longer on their way than an answer may take by itself.
+    line.delay(Direction::ToServer, Duration::from_millis(300));
+    let large = batch(&[&"x".repeat(1_000_000)]);
+    let mut sent = Box::pin(sender.send(&large));
+    for _ in 0..1_000 {
+        assert!(futures_poll(&mut sent).await.is_none());
+    }
+    let (sent, second, third, properties) =
+        tokio::join!(sent, connection.sender(Some("1")), connection.sender(Some("1")), connection.properties(),);
+    sent.expect("an acknowledgement");
+    second.and(third).map(drop).expect("two links");
+    properties.expect("an answer");
+    assert!(connection.is_alive());
 }
 
 #[tokio::test]

@@ -1,9 +1,6 @@
 //! One connection, and the task that watches over it.
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use fe2o3_amqp::{
     connection::{Connection as Amqp, ConnectionHandle},
@@ -12,13 +9,14 @@ use fe2o3_amqp::{
 };
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     Error, Receiver, ReceiverOptions, Sender,
     end::End,
     error::Class,
+    line::Line,
     requests::Requests,
     stream::Stream,
     tokens::{Token, Tokens},
@@ -51,13 +49,10 @@ pub(super) struct Inner {
     pub(super) hub: String,
     /// `HOST/HUB`.
     pub(super) place: Arc<str>,
-    pub(super) timeout: Duration,
-    pub(super) end: Arc<End>,
+    pub(super) line: Arc<Line>,
     /// After the goodbye.
     closed: Arc<End>,
     pub(super) management: Mutex<Option<Requests>>,
-    /// What was sent and is not acknowledged.
-    pub(super) under_way_bytes: AtomicU64,
     /// The last token that was shown.
     pub(super) token: Shown,
     /// For a session. Dropped, the connection closes.
@@ -65,24 +60,14 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    /// A new session.
-    pub(super) async fn begin(&self, deadline: Instant) -> Result<SessionHandle<()>, Error> {
+    /// A new session: it comes in time, or the connection ends.
+    pub(super) async fn begin(&self) -> Result<SessionHandle<()>, Error> {
         let (answer, answered) = oneshot::channel();
-        let begun = async {
-            // Where nobody takes or answers it, the connection has ended.
-            self.begins.send(answer).await.ok();
-            match answered.await {
-                Ok(begun) => begun,
-                Err(_) => Err(self.end.wait().await),
-            }
-        };
-        match timeout_at(deadline, begun).await {
+        // Where nobody takes or answers it, the connection has ended.
+        self.begins.send(answer).await.ok();
+        match answered.await {
             Ok(begun) => begun,
-            Err(_) => {
-                let error = Error::silent("beginning a session", self.timeout);
-                self.end.set(error.clone());
-                Err(error)
-            }
+            Err(_) => Err(self.line.end.wait().await),
         }
     }
 }
@@ -100,7 +85,7 @@ impl Connection {
         let audience = format!("sb://{}/{hub}", way.endpoint().host);
         let token =
             within(TOKEN_PATIENCE, tokens.token(&audience)).await.map_err(|error| error.while_doing(doing()))?;
-        let (end, closed) = (Arc::new(End::default()), Arc::new(End::default()));
+        let (line, closed) = (Arc::new(Line::new(patience)), Arc::new(End::default()));
         let attempt = async {
             let stream = Stream::new(way.open().await?, Arc::clone(&closed), patience);
             let builder = Amqp::builder()
@@ -122,20 +107,18 @@ impl Connection {
         let inner = Arc::new(Inner {
             hub: hub.to_owned(),
             place: Arc::clone(&place),
-            timeout: patience,
-            end: Arc::clone(&end),
+            line: Arc::clone(&line),
             closed: Arc::clone(&closed),
             management: Mutex::default(),
-            under_way_bytes: AtomicU64::new(0),
             token: Shown::default(),
             begins,
         });
-        tokio::spawn(watch(handle, begun, Arc::clone(&end), closed));
+        tokio::spawn(watch(handle, begun, Arc::clone(&line), closed));
         let opened = Self { inner };
         match opened.let_in(audience, tokens, token, idle).await {
             Ok(()) => Ok(opened),
             Err(mut error) => {
-                end.set(error.clone());
+                line.end.set(error.clone());
                 if error.class == Class::Detached {
                     error.class = Class::Lost;
                 }
@@ -160,11 +143,11 @@ impl Connection {
         };
         let renew_at =
             shown.map_err(|error| Error { message: format!("{error}{}", advice(&tokens, &error)), ..error })?;
-        let end = Arc::clone(&self.inner.end);
+        let line = Arc::clone(&self.inner.line);
         tokio::spawn(async move {
             tokio::select! {
                 () = renew(cbs, audience, tokens, renew_at, idle) => {}
-                _ = end.wait() => {}
+                _ = line.end.wait() => {}
             }
         });
         Ok(())
@@ -182,17 +165,17 @@ impl Connection {
 
     /// Whether it has not ended yet.
     pub fn is_alive(&self) -> bool {
-        self.inner.end.get().is_none()
+        self.inner.line.end.get().is_none()
     }
 
     /// Resolves when the connection is dead, with the reason.
     pub async fn ended(&self) -> Error {
-        self.inner.end.wait().await
+        self.inner.line.end.wait().await
     }
 
     /// Says goodbye, and waits a moment for the answer. It ends for all who share it.
     pub async fn close(self) {
-        self.inner.end.set(closed_here());
+        self.inner.line.end.set(closed_here());
         self.inner.closed.wait().await;
     }
 }
@@ -250,30 +233,37 @@ fn advice(tokens: &Tokens, error: &Error) -> &'static str {
 async fn watch(
     mut handle: ConnectionHandle<()>,
     mut begins: mpsc::Receiver<oneshot::Sender<Result<SessionHandle<()>, Error>>>,
-    end: Arc<End>,
+    line: Arc<Line>,
     closed: Arc<End>,
 ) {
     loop {
         let answer = tokio::select! {
             ended = handle.on_close() => {
-                end.set(ended.err().map_or_else(|| Error::lost("the service closed the connection"), Error::from));
+                line.end.set(ended.err().map_or_else(|| Error::lost("the service closed the connection"), Error::from));
                 break;
             }
-            _ = end.wait() => break,
+            _ = line.end.wait() => break,
             begin = begins.recv() => match begin {
                 Some(answer) => answer,
                 None => break,
             },
         };
+        let patience = line.patience();
         tokio::select! {
-            begun = Session::builder().begin(&mut handle) => drop(answer.send(begun.map_err(Error::from))),
-            _ = end.wait() => break,
+            begun = timeout(patience, Session::builder().begin(&mut handle)) => match begun {
+                Ok(begun) => drop(answer.send(begun.map_err(Error::from))),
+                Err(_) => {
+                    line.end.set(Error::silent("beginning a session", patience));
+                    break;
+                }
+            },
+            _ = line.end.wait() => break,
         }
     }
     if !handle.is_closed() {
         let _ = timeout(GOODBYE, handle.close()).await;
     }
-    end.set(closed_here());
+    line.end.set(closed_here());
     // Ends the stream, whatever it is waiting for.
     closed.set(closed_here());
 }

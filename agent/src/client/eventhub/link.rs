@@ -3,12 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use fe2o3_amqp::session::SessionHandle;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::{sync::oneshot, time::timeout};
 
-use super::{Class, Error, connection::Inner, end::End};
+use super::{Class, Error, connection::Inner, end::End, line::Line};
 
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -17,8 +14,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(super) struct Session {
     /// Of the session, or of the connection.
     pub(super) end: Arc<End>,
-    connection: Arc<End>,
-    patience: Duration,
+    line: Arc<Line>,
     _release: oneshot::Sender<()>,
 }
 
@@ -30,35 +26,35 @@ impl Session {
         attach: impl AsyncFnOnce(&mut SessionHandle<()>) -> Result<L, E>,
     ) -> Result<(Self, L), Error> {
         let doing = || format!("attaching {what}");
-        let deadline = Instant::now() + connection.timeout;
-        let mut handle = connection.begin(deadline).await.map_err(|error| error.while_doing(doing()))?;
+        let line = Arc::clone(&connection.line);
+        let mut handle = connection.begin().await.map_err(|error| error.while_doing(doing()))?;
+        let patience = line.patience();
         let attached = tokio::select! {
-            attached = timeout_at(deadline, attach(&mut handle)) => attached,
-            error = connection.end.wait() => return Err(error),
+            attached = timeout(patience, attach(&mut handle)) => attached,
+            error = line.end.wait() => return Err(error),
         };
         let link = match attached {
             Ok(attached) => attached.map_err(|error| {
                 let error = error.into().while_doing(doing());
-                end_if_unauthorized(&connection.end, &error);
+                end_if_unauthorized(&line.end, &error);
                 error
             })?,
             Err(_) => {
                 // A peer that does not answer an attach answers nothing any more.
-                let error = Error::silent(doing(), connection.timeout);
-                connection.end.set(error.clone());
+                let error = Error::silent(doing(), patience);
+                line.end.set(error.clone());
                 return Err(error);
             }
         };
         let end = Arc::new(End::default());
         let (release, released) = oneshot::channel();
-        tokio::spawn(watch(handle, Arc::clone(&connection.end), Arc::clone(&end), released));
-        let (connection, patience) = (Arc::clone(&connection.end), connection.timeout);
-        Ok((Self { end, connection, patience, _release: release }, link))
+        tokio::spawn(watch(handle, Arc::clone(&line), Arc::clone(&end), released));
+        Ok((Self { end, line, _release: release }, link))
     }
 
     /// The link is of no use after this error.
     pub(super) fn broken(&self, error: Error) -> Error {
-        end_if_unauthorized(&self.connection, &error);
+        end_if_unauthorized(&self.line.end, &error);
         self.end.set(error.clone());
         error
     }
@@ -78,8 +74,9 @@ impl Session {
 
     /// What `work` comes to in the usual time. After that the link is of no use any more.
     pub(super) async fn within<T>(&self, what: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let silent = || Error { class: Class::Detached, ..Error::silent(what, self.patience) };
-        self.within_for(self.patience, work).await.unwrap_or_else(|| Err(self.broken(silent())))
+        let patience = self.line.patience();
+        let silent = || Error { class: Class::Detached, ..Error::silent(what, patience) };
+        self.within_for(patience, work).await.unwrap_or_else(|| Err(self.broken(silent())))
     }
 }
 
@@ -92,16 +89,16 @@ fn end_if_unauthorized(connection: &End, error: &Error) {
 }
 
 /// Watches over a session, and ends it when it is released.
-async fn watch(mut handle: SessionHandle<()>, connection: Arc<End>, end: Arc<End>, released: oneshot::Receiver<()>) {
+async fn watch(mut handle: SessionHandle<()>, line: Arc<Line>, end: Arc<End>, released: oneshot::Receiver<()>) {
     let error = tokio::select! {
         ended = handle.on_end() => match ended {
             Err(error) => error.into(),
             // So it does when its connection has ended: that is seen by another, in a moment.
-            Ok(()) => timeout(GOODBYE, connection.wait())
+            Ok(()) => timeout(GOODBYE, line.end.wait())
                 .await
                 .unwrap_or_else(|_| Error::new(Class::Detached, "the service ended the session")),
         },
-        error = connection.wait() => error,
+        error = line.end.wait() => error,
         _ = released => {
             let _ = timeout(GOODBYE, handle.end()).await;
             return;

@@ -14,7 +14,7 @@ use fe2o3_amqp::{
 use super::{
     Class, Error,
     connection::{Inner, Shown},
-    end::End,
+    line::Line,
     link::Session,
     tokens::Token,
 };
@@ -27,7 +27,7 @@ pub(super) struct Requests {
     node: &'static str,
     place: Arc<str>,
     session: Session,
-    connection: Arc<End>,
+    line: Arc<Line>,
     token: Shown,
     sender: Sender,
     receiver: Receiver,
@@ -49,9 +49,9 @@ impl Requests {
             Ok((sender, receiver))
         };
         let (session, (sender, receiver)) = Session::attach(connection, node, links).await?;
-        let Inner { place, end, token, .. } = &**connection;
-        let (place, connection, token) = (Arc::clone(place), Arc::clone(end), Arc::clone(token));
-        Ok(Self { node, place, session, connection, token, sender, receiver, asked: 0 })
+        let Inner { place, line, token, .. } = &**connection;
+        let (place, line, token) = (Arc::clone(place), Arc::clone(line), Arc::clone(token));
+        Ok(Self { node, place, session, line, token, sender, receiver, asked: 0 })
     }
 
     /// `HOST/HUB`.
@@ -62,7 +62,7 @@ impl Requests {
     /// Ends the connection: it can have no other pair of links to this node, and tokens are made anew with another.
     pub(super) fn give_up(&self, error: Error) {
         let class = if error.class == Class::Detached { Class::Lost } else { error.class };
-        self.connection.set(Error { class, ..error });
+        self.line.end.set(Error { class, ..error });
     }
 
     /// Shows a token for `audience`.

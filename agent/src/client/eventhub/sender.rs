@@ -32,30 +32,6 @@ pub struct Sender {
     connection: Arc<Inner>,
 }
 
-/// The slowest line that is believed to be alive while it carries data.
-const SLOWEST_BYTES_PER_SECOND: u64 = 8 << 10;
-
-/// A batch that waits for its acknowledgement, together with those before it.
-struct UnderWay<'a> {
-    connection: &'a Inner,
-    size_bytes: u64,
-}
-
-impl<'a> UnderWay<'a> {
-    /// With it: how long a batch may take, for what is before it must go through the same line.
-    fn new(connection: &'a Inner, size_bytes: usize) -> (Self, Duration) {
-        let size_bytes = size_bytes as u64;
-        let all = connection.under_way_bytes.fetch_add(size_bytes, Ordering::Relaxed) + size_bytes;
-        (Self { connection, size_bytes }, connection.timeout + Duration::from_secs(all / SLOWEST_BYTES_PER_SECOND))
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.connection.under_way_bytes.fetch_sub(self.size_bytes, Ordering::Relaxed);
-    }
-}
-
 impl Sender {
     pub(super) async fn attach(connection: &Arc<Inner>, partition: Option<&str>) -> Result<Self, Error> {
         let target = match partition {
@@ -88,7 +64,9 @@ impl Sender {
     /// Sends a batch. Resolves when the service has accepted it, and else within the timeout: then it may have stored it
     /// or not. Where one batch is sent before another is accepted, an error of the first says nothing of the second.
     pub async fn send(&self, batch: &Batch) -> Result<(), Error> {
-        let (_under_way, patience) = UnderWay::new(&self.connection, batch.size_bytes());
+        let line = &self.connection.line;
+        let _under_way = line.carry(batch.size_bytes());
+        let patience = line.patience();
         let is_sent = AtomicBool::new(false);
         let work = async {
             // Credit is waited for under the lock, so that batches go in the order in which they came.
