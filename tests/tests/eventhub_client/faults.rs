@@ -62,6 +62,30 @@ async fn a_send_that_goes_wrong_ends_and_the_next_one_goes_well() {
 }
 
 #[tokio::test]
+async fn an_internal_error_ends_the_connection_for_a_new_one_is_worth_trying() {
+    let namespace = namespace();
+    let hub = hub(hasty(&namespace));
+    let internal = || json!({ "condition": "amqp:internal-error" });
+    for action in ["refuse", "detach", "end"] {
+        let connection = hub.connection().await.expect(action);
+        let sender = connection.sender(Some("0")).await.expect(action);
+        arm(&namespace, "store", action, internal());
+        assert_eq!(sender.send(&batch(&["x"])).await.expect_err(action).class, Class::Lost, "{action}");
+        assert!(!connection.is_alive(), "{action}");
+    }
+    for phase in ["attach", "management"] {
+        let connection = hub.connection().await.expect(phase);
+        arm(&namespace, phase, "refuse", internal());
+        let error = match phase {
+            "attach" => connection.sender(Some("0")).await.map(drop),
+            _ => connection.properties().await.map(drop),
+        };
+        assert_eq!(error.expect_err(phase).class, Class::Lost, "{phase}");
+        assert!(!connection.is_alive(), "{phase}");
+    }
+}
+
+#[tokio::test]
 async fn all_that_is_under_way_fails_at_once_when_the_connection_dies() {
     let namespace = namespace();
     namespace.set(&json!({ "acknowledge_delay_ms": 3_600_000 }));

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::end::End;
+use super::{Class, Error, end::End};
 
 /// The slowest line that is believed to be alive while it carries data.
 const SLOWEST_BYTES_PER_SECOND: u64 = 8 << 10;
@@ -34,6 +34,14 @@ impl Line {
     pub(super) fn patience(&self) -> Duration {
         let under_way = self.under_way_bytes.load(Ordering::Relaxed);
         self.timeout + Duration::from_secs(under_way / SLOWEST_BYTES_PER_SECOND)
+    }
+
+    /// Ends the connection if this error is worth a new one. A token that the service does not take any more is replaced
+    /// with the connection: by then its key may be another, and another is signed.
+    pub(super) fn judge(&self, error: &Error) {
+        if matches!(error.class, Class::Lost | Class::Unauthorized) {
+            self.end.set(error.clone());
+        }
     }
 
     /// A batch of this size is under way until what this returns is dropped.

@@ -27,18 +27,19 @@ impl Session {
     ) -> Result<(Self, L), Error> {
         let doing = || format!("attaching {what}");
         let line = Arc::clone(&connection.line);
-        let mut handle = connection.begin().await.map_err(|error| error.while_doing(doing()))?;
+        let refused = |error: Error| {
+            let error = error.while_doing(doing());
+            line.judge(&error);
+            error
+        };
+        let mut handle = connection.begin().await.map_err(refused)?;
         let patience = line.patience();
         let attached = tokio::select! {
             attached = timeout(patience, attach(&mut handle)) => attached,
             error = line.end.wait() => return Err(error),
         };
         let link = match attached {
-            Ok(attached) => attached.map_err(|error| {
-                let error = error.into().while_doing(doing());
-                end_if_unauthorized(&line.end, &error);
-                error
-            })?,
+            Ok(attached) => attached.map_err(|error| refused(error.into()))?,
             Err(_) => {
                 // A peer that does not answer an attach answers nothing any more.
                 let error = Error::silent(doing(), patience);
@@ -54,7 +55,7 @@ impl Session {
 
     /// The link is of no use after this error.
     pub(super) fn broken(&self, error: Error) -> Error {
-        end_if_unauthorized(&self.line.end, &error);
+        self.line.judge(&error);
         self.end.set(error.clone());
         error
     }
@@ -80,14 +81,6 @@ impl Session {
     }
 }
 
-/// A token that the service does not take any more is replaced with the connection: by then its key may be another, and
-/// another is signed.
-fn end_if_unauthorized(connection: &End, error: &Error) {
-    if error.class == Class::Unauthorized {
-        connection.set(error.clone());
-    }
-}
-
 /// Watches over a session, and ends it when it is released.
 async fn watch(mut handle: SessionHandle<()>, line: Arc<Line>, end: Arc<End>, released: oneshot::Receiver<()>) {
     let error = tokio::select! {
@@ -104,5 +97,6 @@ async fn watch(mut handle: SessionHandle<()>, line: Arc<Line>, end: Arc<End>, re
             return;
         }
     };
+    line.judge(&error);
     end.set(error);
 }

@@ -105,7 +105,12 @@ impl Requests {
             }
         };
         let asked = self.session.within(node, work).await;
-        asked.map_err(|error| error.while_doing(format_args!("asking {node}")))
+        let asked = asked.map_err(|error| error.while_doing(format_args!("asking {node}")));
+        // Whether a token that is refused ends the connection is for who shows it.
+        asked.inspect_err(|error| match error.class {
+            Class::Unauthorized => {}
+            _ => self.line.judge(error),
+        })
     }
 }
 

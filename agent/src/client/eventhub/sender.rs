@@ -74,10 +74,14 @@ impl Sender {
             is_sent.store(true, Ordering::Relaxed);
             match sent.map_err(|error| self.broken(error))?.await.map_err(|error| self.broken(error))? {
                 Outcome::Accepted(_) => Ok(()),
-                Outcome::Rejected(rejected) => Err(match &rejected.error {
-                    Some(error) => of_rejection(error),
-                    None => Error::new(Class::Rejected, "the service rejects the batch, and does not say why"),
-                }),
+                Outcome::Rejected(rejected) => {
+                    let error = match &rejected.error {
+                        Some(error) => of_rejection(error),
+                        None => Error::new(Class::Rejected, "the service rejects the batch, and does not say why"),
+                    };
+                    line.judge(&error);
+                    Err(error)
+                }
                 Outcome::Released(_) | Outcome::Modified(_) => {
                     Err(Error::new(Class::Detached, "the service gives the batch back"))
                 }
