@@ -27,11 +27,7 @@ impl Session {
     ) -> Result<(Self, L), Error> {
         let doing = || format!("attaching {what}");
         let line = Arc::clone(&connection.line);
-        let refused = |error: Error| {
-            let error = error.while_doing(doing());
-            line.judge(&error);
-            error
-        };
+        let refused = |error: Error| line.judged(error.while_doing(doing()));
         let mut handle = connection.begin().await.map_err(refused)?;
         let patience = line.patience();
         let attached = tokio::select! {
@@ -55,7 +51,7 @@ impl Session {
 
     /// The link is of no use after this error.
     pub(super) fn broken(&self, error: Error) -> Error {
-        self.line.judge(&error);
+        let error = self.line.judged(error);
         self.end.set(error.clone());
         error
     }
@@ -97,6 +93,5 @@ async fn watch(mut handle: SessionHandle<()>, line: Arc<Line>, end: Arc<End>, re
             return;
         }
     };
-    line.judge(&error);
-    end.set(error);
+    end.set(line.judged(error));
 }

@@ -62,7 +62,7 @@ impl Requests {
     /// Ends the connection: it can have no other pair of links to this node, and tokens are made anew with another.
     pub(super) fn give_up(&self, error: Error) {
         let class = if error.class == Class::Detached { Class::Lost } else { error.class };
-        self.line.end.set(Error { class, ..error });
+        self.line.end.set(self.line.judged(Error { class, ..error }));
     }
 
     /// Shows a token for `audience`.
@@ -107,9 +107,9 @@ impl Requests {
         let asked = self.session.within(node, work).await;
         let asked = asked.map_err(|error| error.while_doing(format_args!("asking {node}")));
         // Whether a token that is refused ends the connection is for who shows it.
-        asked.inspect_err(|error| match error.class {
-            Class::Unauthorized => {}
-            _ => self.line.judge(error),
+        asked.map_err(|error| match error.class {
+            Class::Unauthorized => error,
+            _ => self.line.judged(error),
         })
     }
 }

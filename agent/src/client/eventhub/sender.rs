@@ -79,8 +79,7 @@ impl Sender {
                         Some(error) => of_rejection(error),
                         None => Error::new(Class::Rejected, "the service rejects the batch, and does not say why"),
                     };
-                    line.judge(&error);
-                    Err(error)
+                    Err(line.judged(error))
                 }
                 Outcome::Released(_) | Outcome::Modified(_) => {
                     Err(Error::new(Class::Detached, "the service gives the batch back"))
