@@ -340,3 +340,22 @@ async fn tokens_are_renewed_on_the_same_connection() {
     send(&sender, &["a"]).await;
     assert!(connection.is_alive());
 }
+
+#[tokio::test]
+async fn a_token_that_is_refused_while_the_last_one_holds_is_shown_again_on_the_same_connection() {
+    let namespace = namespace();
+    let settings = Settings { token_life: Duration::from_secs(4), ..settings(&namespace) };
+    let connection = connect(settings).await.expect("a connection");
+    let fault = arm(&namespace, "token", "refuse", json!({ "condition": "com.microsoft:auth-failed" }));
+    let accepted = || {
+        let all = namespace.ask("GET", "/connections", &json!(null));
+        let tokens = all[0]["tokens"].as_array().cloned().unwrap_or_default();
+        tokens.iter().filter(|token| token["accepted"] == true).count()
+    };
+    while accepted() < 2 {
+        assert!(connection.is_alive());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(namespace.happened(fault), 1);
+    send(&connection.sender(Some("0")).await.expect("a sender"), &["a"]).await;
+}

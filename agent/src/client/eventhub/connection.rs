@@ -130,23 +130,12 @@ impl Connection {
     /// Shows `token`, and goes on showing tokens for as long as the connection lives.
     async fn let_in(&self, audience: String, tokens: Tokens, token: Token, idle: Duration) -> Result<(), Error> {
         let mut cbs = Requests::attach(&self.inner, "$cbs").await?;
-        let shown = match cbs.put_token(&audience, &token).await {
-            Ok(()) => Ok(token.renew_at),
-            Err(error) if error.class == Class::Unauthorized => match tokens.fresh(&token).await {
-                None => Err(error),
-                Some(fresh) => match fresh {
-                    Ok(token) => cbs.put_token(&audience, &token).await.map(|()| token.renew_at),
-                    Err(error) => Err(error),
-                },
-            },
-            Err(error) => Err(error),
-        };
-        let renew_at =
-            shown.map_err(|error| Error { message: format!("{error}{}", advice(&tokens, &error)), ..error })?;
+        let shown = show(&mut cbs, &audience, &tokens, token).await;
+        let token = shown.map_err(|error| Error { message: format!("{error}{}", advice(&tokens, &error)), ..error })?;
         let line = Arc::clone(&self.inner.line);
         tokio::spawn(async move {
             tokio::select! {
-                () = renew(cbs, audience, tokens, renew_at, idle) => {}
+                () = renew(cbs, audience, tokens, token, idle) => {}
                 _ = line.end.wait() => {}
             }
         });
@@ -184,9 +173,26 @@ async fn within(patience: Duration, token: impl Future<Output = Result<Token, Er
     timeout(patience, token).await.unwrap_or_else(|_| Err(Error::silent("asking for a token", patience)))
 }
 
-/// Shows another token before the last one ends, and lets something be heard of us every `idle`. What is refused, and
-/// what ends the links to `$cbs`, ends the connection; the next one begins with what the files hold by then.
-async fn renew(mut cbs: Requests, audience: String, tokens: Tokens, mut renew_at: Option<Instant>, idle: Duration) {
+/// Shows a token, or another in place of one that the service would not have. Returns the one that it has taken.
+async fn show(cbs: &mut Requests, audience: &str, tokens: &Tokens, token: Token) -> Result<Token, Error> {
+    let refused = match cbs.put_token(audience, &token).await {
+        Ok(()) => return Ok(token),
+        Err(error) => error,
+    };
+    if refused.class != Class::Unauthorized {
+        return Err(refused);
+    }
+    let Some(fresh) = tokens.fresh(&token).await else { return Err(refused) };
+    let fresh = fresh?;
+    cbs.put_token(audience, &fresh).await?;
+    Ok(fresh)
+}
+
+/// Shows another token before the last one ends, and lets something be heard of us every `idle`. What ends the links to
+/// `$cbs` ends the connection, and so does a refusal when the last token ends; the next one begins with what the files
+/// hold by then.
+async fn renew(mut cbs: Requests, audience: String, tokens: Tokens, mut shown: Token, idle: Duration) {
+    let mut renew_at = shown.renew_at;
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
         // The AMQP library says something only when the peer's whole patience is over.
@@ -201,23 +207,27 @@ async fn renew(mut cbs: Requests, audience: String, tokens: Tokens, mut renew_at
                 }
             }
         }
-        let shown = async {
+        let renewed = async {
             let token = within(TOKEN_PATIENCE, tokens.token(&audience)).await?;
-            cbs.put_token(&audience, &token).await?;
-            Ok::<_, Error>(token.renew_at)
+            show(&mut cbs, &audience, &tokens, token).await
         };
-        renew_at = match shown.await {
-            Ok(renew_at) => {
+        renew_at = match renewed.await {
+            Ok(token) => {
                 backoff.reset();
+                shown = token;
                 let now = Instant::now();
-                renew_at.map(|renew_at| if renew_at <= now { now + LOOK_AGAIN } else { renew_at })
+                shown.renew_at.map(|renew_at| if renew_at <= now { now + LOOK_AGAIN } else { renew_at })
             }
-            Err(error) if matches!(error.class, Class::Lost | Class::Detached | Class::Unauthorized) => {
+            Err(error)
+                if matches!(error.class, Class::Lost | Class::Detached)
+                    || (error.class == Class::Unauthorized && !shown.holds()) =>
+            {
                 let message = format!("renewing the token: {error}{}", advice(&tokens, &error));
                 return cbs.give_up(Error { message, ..error });
             }
+            // The clock may be wrong, and be set right before the last one ends.
             Err(error) => {
-                log::warn!("the token for {} is not renewed: {error}", cbs.place());
+                log::warn!("the token for {} is not renewed: {error}{}", cbs.place(), advice(&tokens, &error));
                 Some(Instant::now() + backoff.next())
             }
         };

@@ -31,8 +31,17 @@ pub(super) struct Token {
     pub(super) kind: &'static str,
     /// When another is to be shown. `None`: this one cannot be renewed.
     pub(super) renew_at: Option<Instant>,
+    /// When it ends, as far as is known.
+    ends: Option<Instant>,
     /// What it is to Entra.
     entra: Option<azure::Token>,
+}
+
+impl Token {
+    /// Whether it still lets us in, as far as is known.
+    pub(super) fn holds(&self) -> bool {
+        self.ends.is_some_and(|ends| Instant::now() < ends)
+    }
 }
 
 impl Tokens {
@@ -54,16 +63,17 @@ impl Tokens {
                 let secret = sign(audience, name, &key, self.seconds() + self.life.as_secs());
                 // Its end is in whole seconds, and may come so much earlier.
                 let life = self.life.saturating_sub(Duration::from_secs(1));
-                let renew_at = Instant::now() + life.mul_f64(part_of_life());
-                Ok(Token { secret, kind: SAS, renew_at: Some(renew_at), entra: None })
+                let now = Instant::now();
+                let renew_at = now + life.mul_f64(part_of_life());
+                Ok(Token { secret, kind: SAS, renew_at: Some(renew_at), ends: Some(now + life), entra: None })
             }
             Credential::SharedSignature(signature) => {
                 let secret = signature.read().map_err(unusable)?;
                 let life = expiry(&secret).map(|expiry| expiry.saturating_sub(self.seconds()));
+                let (now, life) = (Instant::now(), life.map(|life| Duration::from_secs(life.min(1 << 30))));
                 // Its file may have another by then.
-                let renew_at =
-                    life.map(|life| Instant::now() + Duration::from_secs(life.min(1 << 30)).mul_f64(part_of_life()));
-                Ok(Token { secret, kind: SAS, renew_at, entra: None })
+                let renew_at = life.map(|life| now + life.mul_f64(part_of_life()));
+                Ok(Token { secret, kind: SAS, renew_at, ends: life.map(|life| now + life), entra: None })
             }
             Credential::Entra(_) => of_entra(self.identity().token(azure::EVENT_HUBS).await),
         }
@@ -106,7 +116,8 @@ fn of_entra(outcome: Result<azure::Token, azure::Error>) -> Result<Token, Error>
         };
         Error::new(class, error.to_string())
     })?;
-    Ok(Token { secret: token.secret.clone(), kind: "jwt", renew_at: Some(token.refresh_at), entra: Some(token) })
+    let (secret, renew_at, ends) = (token.secret.clone(), Some(token.refresh_at), Some(token.expires));
+    Ok(Token { secret, kind: "jwt", renew_at, ends, entra: Some(token) })
 }
 
 const SAS: &str = "servicebus.windows.net:sastoken";
