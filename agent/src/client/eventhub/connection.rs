@@ -176,7 +176,10 @@ async fn within(patience: Duration, token: impl Future<Output = Result<Token, Er
 /// Shows a token, or another in place of one that the service would not have. Returns the one that it has taken.
 async fn show(cbs: &mut Requests, audience: &str, tokens: &Tokens, token: Token) -> Result<Token, Error> {
     let refused = match cbs.put_token(audience, &token).await {
-        Ok(()) => return Ok(token),
+        Ok(()) => {
+            tokens.taken(&token);
+            return Ok(token);
+        }
         Err(error) => error,
     };
     if refused.class != Class::Unauthorized {

@@ -6,7 +6,11 @@ use forebay_buffer::clock::Clock;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
-    Connection, Credential, Error, Settings, connection::Inner, error::Class, settings::Resolved, tokens::Tokens,
+    Connection, Credential, Error, Settings,
+    connection::Inner,
+    error::Class,
+    settings::Resolved,
+    tokens::{Proven, Tokens},
     transport::Way,
 };
 use crate::client::azure;
@@ -26,6 +30,7 @@ struct State {
     way: Way,
     /// Tokens of Entra are kept from one connection to the next.
     identity: Option<Arc<azure::Credential>>,
+    proven: Arc<Proven>,
     /// Who uses it keeps it.
     live: Weak<Inner>,
     /// When the last attempt failed, and why.
@@ -43,7 +48,7 @@ impl Hub {
         };
         let settings = Arc::new(settings);
         let way = Way::new(Arc::clone(&settings), endpoint, Arc::clone(&clock));
-        let state = Mutex::new(State { way, identity, live: Weak::new(), failed: None });
+        let state = Mutex::new(State { way, identity, proven: Arc::default(), live: Weak::new(), failed: None });
         Ok(Self(Arc::new(Shared { settings, clock, place, state })))
     }
 
@@ -87,7 +92,8 @@ impl Hub {
         if resolved.endpoint != *state.way.endpoint() {
             state.way = Way::new(Arc::clone(settings), resolved.endpoint, Arc::clone(clock));
         }
-        let tokens = Tokens::new(resolved.credential, state.identity.clone(), Arc::clone(clock), settings.token_life);
+        let (identity, proven) = (state.identity.clone(), Arc::clone(&state.proven));
+        let tokens = Tokens::new(resolved.credential, identity, Arc::clone(clock), settings.token_life, proven);
         let patience = (settings.timeout, settings.idle_timeout);
         Connection::open(&state.way, &settings.hub, Arc::clone(place), tokens, patience).await
     }

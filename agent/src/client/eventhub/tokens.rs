@@ -1,9 +1,15 @@
 //! What the service is shown: tokens signed here, tokens of others, tokens of Entra.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use forebay_buffer::clock::Clock;
+use forebay_buffer::{
+    Timestamp,
+    clock::{Clock, Reading},
+};
 use percent_encoding::utf8_percent_encode;
 use ring::hmac;
 use tokio::time::Instant;
@@ -22,7 +28,13 @@ pub(super) struct Tokens {
     clock: Arc<dyn Clock>,
     /// Of those that are signed here.
     life: Duration,
+    proven: Arc<Proven>,
 }
+
+/// The last time that the service has borne out: it took a token that was signed then. The clock may have been set back
+/// since.
+#[derive(Default)]
+pub(super) struct Proven(Mutex<Option<Reading>>);
 
 /// What lets us in, for a while.
 pub(super) struct Token {
@@ -33,6 +45,8 @@ pub(super) struct Token {
     pub(super) renew_at: Option<Instant>,
     /// When it ends, as far as is known.
     ends: Option<Instant>,
+    /// When it was signed, if that was here.
+    signed: Option<Reading>,
     /// What it is to Entra.
     entra: Option<azure::Token>,
 }
@@ -51,8 +65,9 @@ impl Tokens {
         identity: Option<Arc<azure::Credential>>,
         clock: Arc<dyn Clock>,
         life: Duration,
+        proven: Arc<Proven>,
     ) -> Self {
-        Self { credential, identity, clock, life }
+        Self { credential, identity, clock, life, proven }
     }
 
     /// A token for `audience`.
@@ -60,20 +75,22 @@ impl Tokens {
         match &self.credential {
             Credential::SharedKey { name, key } => {
                 let key = key.read().map_err(unusable)?;
-                let secret = sign(audience, name, &key, self.seconds() + self.life.as_secs());
+                let signed = self.now();
+                let secret = sign(audience, name, &key, seconds(signed) + self.life.as_secs());
                 // Its end is in whole seconds, and may come so much earlier.
                 let life = self.life.saturating_sub(Duration::from_secs(1));
                 let now = Instant::now();
                 let renew_at = now + life.mul_f64(part_of_life());
-                Ok(Token { secret, kind: SAS, renew_at: Some(renew_at), ends: Some(now + life), entra: None })
+                let (renew_at, ends) = (Some(renew_at), Some(now + life));
+                Ok(Token { secret, kind: SAS, renew_at, ends, signed: Some(signed), entra: None })
             }
             Credential::SharedSignature(signature) => {
                 let secret = signature.read().map_err(unusable)?;
-                let life = expiry(&secret).map(|expiry| expiry.saturating_sub(self.seconds()));
+                let life = expiry(&secret).map(|expiry| expiry.saturating_sub(seconds(self.now())));
                 let (now, life) = (Instant::now(), life.map(|life| Duration::from_secs(life.min(1 << 30))));
                 // Its file may have another by then.
                 let renew_at = life.map(|life| now + life.mul_f64(part_of_life()));
-                Ok(Token { secret, kind: SAS, renew_at, ends: life.map(|life| now + life), entra: None })
+                Ok(Token { secret, kind: SAS, renew_at, ends: life.map(|life| now + life), signed: None, entra: None })
             }
             Credential::Entra(_) => of_entra(self.identity().token(azure::EVENT_HUBS).await),
         }
@@ -102,9 +119,32 @@ impl Tokens {
         }
     }
 
-    fn seconds(&self) -> u64 {
-        u64::try_from(client::now(&*self.clock).0 / 1_000_000).unwrap_or_default()
+    /// The service has taken `token`.
+    pub(super) fn taken(&self, token: &Token) {
+        if token.signed.is_some() {
+            *self.proven() = token.signed;
+        }
     }
+
+    /// The time by which tokens are signed: the clock's, or what it cannot be before.
+    fn now(&self) -> Reading {
+        let mut now = Reading { wall: client::now(&*self.clock), ..self.clock.now() };
+        if let Some(proven) = *self.proven() {
+            let since = now.since_boot.saturating_sub(proven.since_boot).as_micros();
+            let since = i64::try_from(since).unwrap_or(i64::MAX);
+            now.wall = now.wall.max(Timestamp(proven.wall.0.saturating_add(since)));
+        }
+        now
+    }
+
+    fn proven(&self) -> MutexGuard<'_, Option<Reading>> {
+        self.proven.0.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// Since the Unix epoch.
+fn seconds(at: Reading) -> u64 {
+    u64::try_from(at.wall.0 / 1_000_000).unwrap_or_default()
 }
 
 fn of_entra(outcome: Result<azure::Token, azure::Error>) -> Result<Token, Error> {
@@ -117,7 +157,7 @@ fn of_entra(outcome: Result<azure::Token, azure::Error>) -> Result<Token, Error>
         Error::new(class, error.to_string())
     })?;
     let (secret, renew_at, ends) = (token.secret.clone(), Some(token.refresh_at), Some(token.expires));
-    Ok(Token { secret, kind: "jwt", renew_at, ends, entra: Some(token) })
+    Ok(Token { secret, kind: "jwt", renew_at, ends, signed: None, entra: Some(token) })
 }
 
 const SAS: &str = "servicebus.windows.net:sastoken";
@@ -147,12 +187,11 @@ fn expiry(token: &Secret) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use forebay_buffer::Timestamp;
-
     use super::*;
     use crate::{
         client::server::{Answer, Server},
         clock::ManualClock,
+        secret::SecretSource,
     };
 
     /// Made with Python's hmac, as the vendor's documentation does it.
@@ -166,13 +205,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_clock_that_was_set_back_is_not_believed_after_the_service_has_taken_a_token() {
+        const NOW: i64 = 1_800_000_000;
+        let clock = Arc::new(ManualClock::new(Timestamp(NOW * 1_000_000)));
+        let proven = Arc::<Proven>::default();
+        let tokens = || {
+            let key = SecretSource::Inline(Secret::new("k"));
+            let credential = Credential::SharedKey { name: "send".to_owned(), key };
+            let life = Duration::from_secs(3600);
+            Tokens::new(credential, None, Arc::clone(&clock) as Arc<dyn Clock>, life, Arc::clone(&proven))
+        };
+        let ends = async || expiry(&tokens().token("sb://ns/hub").await.unwrap().secret).unwrap() as i64 - 3600 - NOW;
+        let token = tokens().token("sb://ns/hub").await.unwrap();
+        clock.set_wall(Timestamp((NOW - 7_200) * 1_000_000));
+        assert_eq!(ends().await, -7_200);
+        tokens().taken(&token);
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(ends().await, 60);
+        clock.set_wall(Timestamp((NOW + 7_200) * 1_000_000));
+        assert_eq!(ends().await, 7_200);
+    }
+
+    #[tokio::test]
     async fn a_busy_source_of_tokens_is_left_alone_as_long_as_it_says() {
         let server = Server::start(|_| Answer::json(429, "").with("Retry-After", "17"));
         let settings = azure::Settings { metadata_host: server.url(), ..azure::Settings::default() };
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp(0)));
         let identity = azure::Credential::new(settings.clone(), Arc::clone(&clock));
         let credential = Credential::Entra(Box::new(settings));
-        let tokens = Tokens::new(credential, Some(identity), clock, Duration::from_secs(3600));
+        let tokens = Tokens::new(credential, Some(identity), clock, Duration::from_secs(3600), Arc::default());
         let error = tokens.token("sb://ns/hub").await.err().expect("no token");
         assert_eq!(error.class, Class::Busy(Duration::from_secs(17)), "{error}");
     }
