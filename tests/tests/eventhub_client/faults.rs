@@ -86,6 +86,22 @@ async fn an_internal_error_ends_the_connection_for_a_new_one_is_worth_trying() {
 }
 
 #[tokio::test]
+async fn a_detach_that_is_no_close_is_noticed_while_an_acknowledgement_is_waited_for() {
+    let namespace = namespace();
+    // An answer may take a minute.
+    let connection = connect(settings(&namespace)).await.expect("a connection");
+    for phase in ["store", "acknowledge"] {
+        let sender = connection.sender(Some("0")).await.expect(phase);
+        arm(&namespace, phase, "detach", json!({ "closed": false }));
+        let sent = tokio::time::timeout(Duration::from_secs(20), sender.send(&batch(&["x"]))).await.expect(phase);
+        let error = sent.expect_err(phase);
+        assert_eq!(error.class, Class::Detached, "{phase}: {error}");
+        assert!(error.message.contains("detach-forced"), "{phase}: {error}");
+        assert!(!sender.is_alive() && connection.is_alive(), "{phase}");
+    }
+}
+
+#[tokio::test]
 async fn all_that_is_under_way_fails_at_once_when_the_connection_dies() {
     let namespace = namespace();
     namespace.set(&json!({ "acknowledge_delay_ms": 3_600_000 }));

@@ -18,7 +18,7 @@ use fe2o3_amqp::{
         messaging::{Outcome, Source},
     },
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::sleep};
 
 use super::{Batch, Class, Error, amqp::condition, connection::Inner, link::Session};
 
@@ -31,6 +31,9 @@ pub struct Sender {
     what: String,
     connection: Arc<Inner>,
 }
+
+/// Between two looks at whether the link is still attached.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Sender {
     pub(super) async fn attach(connection: &Arc<Inner>, partition: Option<&str>) -> Result<Self, Error> {
@@ -72,7 +75,13 @@ impl Sender {
             // Credit is waited for under the lock, so that batches go in the order in which they came.
             let sent = self.link.lock().await.send_batchable_ref(batch.sendable()).await;
             is_sent.store(true, Ordering::Relaxed);
-            match sent.map_err(|error| self.broken(error))?.await.map_err(|error| self.broken(error))? {
+            let acknowledged = sent.map_err(|error| self.broken(error))?;
+            let outcome = tokio::select! {
+                biased;
+                outcome = acknowledged => outcome.map_err(|error| self.broken(error))?,
+                error = self.detached() => return Err(self.session.broken(error)),
+            };
+            match outcome {
                 Outcome::Accepted(_) => Ok(()),
                 Outcome::Rejected(rejected) => {
                     let error = match &rejected.error {
@@ -97,16 +106,30 @@ impl Sender {
         sent.map_err(|error| error.while_doing(format_args!("sending by {}", self.what)))
     }
 
-    /// Nothing came in time. A detach that is no close does not fail what is under way: then that is why.
+    /// Nothing came in time.
     fn overdue(&self, what: &str, patience: Duration) -> Error {
-        let detached = self.link.try_lock().ok().and_then(|mut link| {
-            match pin!(link.on_detach()).poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(error) => Some(Error::from(error)),
-                Poll::Pending => None,
-            }
-        });
         let silent = || Error { class: Class::Detached, ..Error::silent(what, patience) };
-        self.session.broken(detached.unwrap_or_else(silent))
+        self.session.broken(self.detach().unwrap_or_else(silent))
+    }
+
+    /// Waits for a detach that is no close, which does not fail what is under way. It is looked for now and then: waiting
+    /// for it would keep the link from whoever sends next.
+    async fn detached(&self) -> Error {
+        loop {
+            sleep(LOOK_AGAIN).await;
+            if let Some(error) = self.detach() {
+                return error;
+            }
+        }
+    }
+
+    /// Why the link was detached, if it was. Who waits for credit finds out by itself.
+    fn detach(&self) -> Option<Error> {
+        let mut link = self.link.try_lock().ok()?;
+        match pin!(link.on_detach()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(error) => Some(error.into()),
+            Poll::Pending => None,
+        }
     }
 
     /// An error of the link, after which it is of no use; but for a batch that was not sent, for it is too large.

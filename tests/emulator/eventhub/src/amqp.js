@@ -132,3 +132,10 @@ export const symbols = (value) => (value === undefined || value === null ? [] : 
 
 // A long, which rhea gives as its bytes where a number would not be exact.
 export const integer = (value) => (Buffer.isBuffer(value) ? Number(value.readBigInt64BE()) : value);
+
+// Detaches a link, and closes it with that unless it is not to be.
+export function detach(link, error, closed) {
+  link.local.detach.error = error;
+  if (closed) link.close();
+  else link.detach();
+}

@@ -1,6 +1,6 @@
 // A link that takes the events of one partition for one consumer group.
 
-import { confirm, integer, symbols, types } from './amqp.js';
+import { confirm, detach, integer, symbols, types } from './amqp.js';
 import { Refusal, error } from './conditions.js';
 import { happen } from './faults.js';
 import { withMetrics } from './sections.js';
@@ -119,9 +119,9 @@ export class Consumer {
     if (link.credit > 0) this.idle.restart();
   }
 
-  close(error) {
+  close(error, closed = true) {
     this.end();
-    this.link.close(error);
+    detach(this.link, error, closed);
   }
 
   end() {

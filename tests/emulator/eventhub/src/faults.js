@@ -53,6 +53,7 @@ export class Faults {
     condition,
     description,
     wait_seconds,
+    closed = true,
     ...rest
   }) {
     if (!PHASES[phase]?.includes(action))
@@ -73,7 +74,7 @@ export class Faults {
       times,
       condition: error,
     };
-    this.all.push({ ...fault, description, wait_seconds, happened: 0 });
+    this.all.push({ ...fault, description, wait_seconds, closed, happened: 0 });
     return this.count;
   }
 
@@ -113,7 +114,7 @@ export function happen(fault, client, held) {
       client.wire.freeze();
       return true;
     case 'detach':
-      held.close(errorOf(fault));
+      held.close(errorOf(fault), fault.closed);
       return false;
     case 'end':
       client.endSession(held.link.session, errorOf(fault));

@@ -1,6 +1,6 @@
 // A link that brings events.
 
-import { confirm } from './amqp.js';
+import { confirm, detach } from './amqp.js';
 import { Refusal, error } from './conditions.js';
 import { errorOf, happen } from './faults.js';
 import { events } from './sections.js';
@@ -98,9 +98,9 @@ export class Producer {
     delivery.reject(error);
   }
 
-  close(error) {
+  close(error, closed = true) {
     this.end();
-    this.link.close(error);
+    detach(this.link, error, closed);
   }
 
   end() {
