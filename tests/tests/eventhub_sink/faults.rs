@@ -286,6 +286,20 @@ async fn a_refusal_of_an_event_that_is_gone_is_not_told() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_could_not_be_recorded_is_told_again() {
+    let namespace = namespace(1);
+    namespace.set(&json!({ "max_message_size": 1_000 }));
+    let sink = sink(settings(&namespace));
+    let mut lane = resumed(&sink, "0").await;
+    let large = batch(1, vec![event(Some("a"), "y".repeat(1_000))], &[]);
+    assert_eq!(lane.deliver(Arc::clone(&large)).await, Ok(Progress::default()));
+    let progress = lane.deliver(one(2)).await.expect("the one before has landed");
+    assert_eq!(progress.refusals.len(), 1);
+    let (refusals, errors) = through(&mut *lane, &large).await;
+    assert_eq!((refusals, errors), (progress.refusals, Vec::new()));
+}
+
+#[tokio::test]
 async fn a_key_that_was_changed_is_read_again_though_the_connection_lives() {
     let namespace = namespace(2);
     let file = tempfile::NamedTempFile::new().expect("a file");

@@ -72,7 +72,8 @@ impl Lane for HubLane {
     /// bears the same ids as what will be sent again.
     fn resume(&mut self, _local: Local) -> BoxFuture<'_, Result<Resumed, SinkError>> {
         Box::pin(async {
-            // What failed of it comes again.
+            // What was told last may not be on disk. What failed of what is under way comes again.
+            self.settled.told = None;
             let _ = self.land().await;
             (self.failure, self.settled.told) = (None, None);
             let partitions = async {
