@@ -86,6 +86,8 @@ impl Lane {
                     let group = self.gather(Waiting { batch, size, wait, reply, permit });
                     self.write(group).await;
                 }
+                // Who asked has gone since, and the partition may be another's by now: its fence stays as it is.
+                PartitionRequest::Resume { reply, .. } if reply.is_closed() => {}
                 PartitionRequest::Resume { numbering, passed, reply } => {
                     answer(reply, self.resume(numbering, passed).await);
                 }

@@ -325,6 +325,26 @@ async fn a_suspended_partition_keeps_what_is_there_and_takes_nothing() {
 }
 
 #[tokio::test]
+async fn a_resume_that_nobody_awaits_any_more_does_not_open_a_partition_that_was_left_meanwhile() {
+    let rig = Rig::new(128 << 10);
+    let stored = rig.fill().await;
+    let mut waiting = Vec::new();
+    for _ in 0..=INTAKE_QUEUE {
+        waiting.push(rig.submit("0", noise(8 << 10)).await);
+    }
+    {
+        let mut resuming = pin!(rig.intake().resume("3", SHARED));
+        assert!(is_pending(&mut resuming).await);
+    }
+    within(rig.intake().suspend("3")).await.expect("nothing is in flight");
+    rig.confirm("0", stored[stored.len() - 1]);
+    within(waiting.swap_remove(0)).await.expect("there is room now");
+    within(rig.intake().partitions()).await.expect("it comes after the one that nobody awaits");
+    within(rig.intake().suspend("3")).await.expect("it comes after that too");
+    assert!(rig.buffer.partitions(STREAM).expect("the stream is there").iter().all(|one| one.name() != "3"));
+}
+
+#[tokio::test]
 async fn what_another_owner_has_delivered_is_passed_over() {
     let rig = Rig::roomy();
     within(rig.intake().resume("3", SHARED)).await.expect("a new partition");
