@@ -20,7 +20,7 @@ mod serve;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use forebay_buffer::clock::Clock;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 pub use self::{balance::Strategy, begin::Checkpoints, check::check, claims::Balance};
 use self::{
@@ -37,6 +37,8 @@ use crate::{
 
 /// The pause where only an operator, or a great deal of time, mends it.
 const LONG_PAUSE: Duration = Duration::from_secs(30);
+/// A connection, or a link, that lasted so long was a good one.
+const RAN_WELL: Duration = Duration::from_secs(10);
 
 /// What the config says of an event hub as a source.
 #[derive(Debug, Clone, PartialEq)]
@@ -233,8 +235,13 @@ impl EventHub {
         shutdown: &mut Shutdown,
         backoff: &mut Backoff,
     ) -> End {
+        let started = Instant::now();
         let mut session = Session::new(self, connection, standing, intake);
-        let outcome = session.run(shutdown, backoff).await;
+        let outcome = session.run(shutdown).await;
+        // One partition may end each connection as soon as it is there.
+        if started.elapsed() > RAN_WELL {
+            backoff.reset();
+        }
         session.stop().await;
         outcome.err().unwrap_or(End::Told)
     }

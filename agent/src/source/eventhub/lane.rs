@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Elsewhere, OnInvalidOffset, Position, Settings,
+    Elsewhere, OnInvalidOffset, Position, RAN_WELL, Settings,
     begin::{self, Beginning, Checkpoints, Preloaded},
     event::event_of,
 };
@@ -36,8 +36,6 @@ const QUIET: Duration = Duration::from_secs(60);
 const CREATED_ANEW: &str = "the hub was created anew, and its numbers have started again: what was read before is of an \
                             earlier one. Set on_invalid_offset of the source to \"-1\" (all that is there) or \"@latest\" to \
                             go on";
-/// A link that lasted so long was a good one.
-const RAN_WELL: Duration = Duration::from_secs(10);
 
 /// What reads one partition, as long as one connection lasts.
 pub(super) struct Lane {

@@ -23,7 +23,6 @@ use crate::{
     client::eventhub::{Class, Connection},
     contract::{Intake, IntakeError, Shutdown},
     progress::Condition,
-    retry::Backoff,
 };
 
 /// How often it is looked whether the hub has more partitions, where none are shared out.
@@ -80,7 +79,7 @@ impl<'a> Session<'a> {
     }
 
     /// Reads until told to stop, or until the connection ends.
-    pub(super) async fn run(&mut self, shutdown: &mut Shutdown, backoff: &mut Backoff) -> Result<(), End> {
+    pub(super) async fn run(&mut self, shutdown: &mut Shutdown) -> Result<(), End> {
         let mut next_look = Instant::now();
         loop {
             let expiry = self.expiry();
@@ -96,7 +95,6 @@ impl<'a> Session<'a> {
                 }
                 () = sleep_until(next_look) => {
                     self.look(shutdown).await?;
-                    backoff.reset();
                     next_look = Instant::now() + self.interval();
                 }
             }
