@@ -50,6 +50,16 @@ pub struct Claim {
     pub age: Duration,
 }
 
+impl Claim {
+    /// The age that a table tells, in seconds. One that is dated ahead, by a clock that was put back since or by another
+    /// program, counts as old: else it would stay new for as long as that clock is behind. That it was not renewed meanwhile
+    /// must be seen besides.
+    pub fn age_of(seconds: &str) -> Duration {
+        let age = seconds.parse().ok().and_then(|age: f64| Duration::try_from_secs_f64(age).ok());
+        age.unwrap_or(Duration::MAX)
+    }
+}
+
 /// What a claim is to become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bid {
@@ -61,4 +71,15 @@ pub struct Bid {
     pub owner: String,
     /// Its new etag, which no other claim ever had.
     pub etag: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_that_is_dated_ahead_is_old() {
+        assert_eq!(Claim::age_of("1.5"), Duration::from_millis(1_500));
+        assert_eq!((Claim::age_of("-3600.25"), Claim::age_of("")), (Duration::MAX, Duration::MAX));
+    }
 }

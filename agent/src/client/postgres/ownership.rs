@@ -1,8 +1,6 @@
 //! The table of claims beside the table of checkpoints, as operators know it from the Python pipeline: statements that read
 //! and write it, and what its rows mean.
 
-use std::time::Duration;
-
 use tokio_postgres::SimpleQueryMessage;
 
 use super::{Identifier, TableName, identifier::escaped};
@@ -61,9 +59,7 @@ impl OwnershipTable {
         rows.map(|row| {
             // No column may be NULL.
             let text = |at| row.get(at).unwrap_or_default().to_owned();
-            // One that another program has dated ahead is as good as new.
-            let age = text(3).parse().ok().and_then(|age: f64| Duration::try_from_secs_f64(age).ok());
-            Claim { partition: text(0), owner: text(1), etag: text(2), age: age.unwrap_or_default() }
+            Claim { partition: text(0), owner: text(1), etag: text(2), age: Claim::age_of(&text(3)) }
         })
         .collect()
     }

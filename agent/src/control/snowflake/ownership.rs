@@ -1,7 +1,5 @@
 //! The table of claims beside the table of checkpoints: statements that read and write it.
 
-use std::time::Duration;
-
 use crate::{
     client::snowflake::{Identifier, ResultSet, TableName, Value},
     contract::{Bid, Claim, Shares},
@@ -71,9 +69,7 @@ impl OwnershipTable {
         let rows = answer.rows.iter().map(|row| {
             // No column may be NULL.
             let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-            // One that another program has dated ahead is as good as new.
-            let age = text(3).parse().ok().and_then(|age: f64| Duration::try_from_secs_f64(age).ok());
-            Claim { partition: text(0), owner: text(1), etag: text(2), age: age.unwrap_or_default() }
+            Claim { partition: text(0), owner: text(1), etag: text(2), age: Claim::age_of(&text(3)) }
         });
         rows.collect()
     }
