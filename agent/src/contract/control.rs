@@ -120,7 +120,7 @@ pub trait Control: Send + Sync {
     fn claims<'a>(&'a self, of: &'a Shares) -> BoxFuture<'a, Result<Vec<Claim>, ControlError>>;
 
     /// Makes, renews or gives up claims, each by itself, and says to which partitions that has succeeded. Of the others
-    /// somebody else's claim is there by now.
+    /// somebody else's claim may be there by now, or what is there is as it was, or even what was bid: the next look tells.
     fn bid<'a>(&'a self, of: &'a Shares, bids: &'a [Bid]) -> BoxFuture<'a, Result<Vec<String>, ControlError>>;
 
     /// Every row of `namespace`, in the order of their keys.

@@ -103,11 +103,11 @@ impl Claims {
         let won = if bids.is_empty() { Vec::new() } else { self.control.bid(&self.shares, &bids).await? };
         let won: BTreeSet<_> = won.into_iter().collect();
         for Bid { partition, etag, .. } in bids {
+            // One that is held and was not won may have been renewed all the same, or may be the next time: the next look
+            // tells that from another's, and until then it is as old as it was.
             if won.contains(&partition) {
                 self.foreign.remove(&partition);
                 self.held.insert(partition, Held { etag, until, suspended: false });
-            } else if self.held.remove(&partition).is_some() {
-                self.lost.insert(partition);
             }
         }
         self.starting = false;

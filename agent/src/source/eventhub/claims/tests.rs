@@ -21,6 +21,10 @@ struct State {
     loses_answers: bool,
     /// Bids do not come through.
     loses_bids: bool,
+    /// Bids are carried out, and the answer is that they were not.
+    denies: bool,
+    /// Bids are not carried out, and the answer says so.
+    refuses: bool,
 }
 
 impl Table {
@@ -70,6 +74,9 @@ impl Control for Table {
                 return Err(away());
             }
             let mut won = Vec::new();
+            if state.refuses {
+                return Ok(won);
+            }
             for Bid { partition, over, owner, etag } in bids.iter().cloned() {
                 let at = state.claims.iter().position(|claim| claim.partition == partition);
                 if at.map(|at| &state.claims[at].etag) == over.as_ref() {
@@ -77,6 +84,9 @@ impl Control for Table {
                     state.claims.push(Claim { partition: partition.clone(), owner, etag, age: Duration::ZERO });
                     won.push(partition);
                 }
+            }
+            if state.denies {
+                won.clear();
             }
             if state.loses_answers { Err(away()) } else { Ok(won) }
         })
@@ -226,6 +236,26 @@ async fn a_bid_whose_answer_was_lost_is_found_out() {
         rig.table.state().loses_answers = false;
         assert_eq!((rig.turn(&mut one).await, one.ours().len()), (NONE.to_vec(), 2));
     }
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_said_not_to_have_been_made_costs_no_partition() {
+    let rig = Rig::new(2);
+    let mut one = rig.agent("one");
+    rig.turn(&mut one).await;
+    for set in [|state: &mut State, on| state.denies = on, |state: &mut State, on| state.refuses = on] {
+        set(&mut rig.table.state(), true);
+        rig.passes(Duration::from_secs(10));
+        assert_eq!((rig.turn(&mut one).await, one.ours().len()), (NONE.to_vec(), 2));
+        assert_eq!(one.next_expiry(), Some(Duration::from_secs(50)), "it was not renewed, as far as is known");
+        set(&mut rig.table.state(), false);
+        assert_eq!((rig.turn(&mut one).await, one.ours().len()), (NONE.to_vec(), 2));
+        assert_eq!(one.next_expiry(), Some(EXPIRATION));
+    }
+    rig.table.state().refuses = true;
+    rig.passes(EXPIRATION);
+    rig.turn(&mut one).await;
+    assert_eq!(one.expire(), ["0", "1"], "it is left in time all the same");
 }
 
 #[tokio::test]
