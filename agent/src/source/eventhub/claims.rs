@@ -97,12 +97,15 @@ impl Claims {
         let seed = getrandom::u32().unwrap_or_default();
         let wanted = balance::wanted(&view, self.balance.strategy, seed).into_iter().chain(held.iter().cloned());
         let wanted: BTreeSet<String> = wanted.collect();
-        let bids: Vec<_> = wanted.iter().map(|partition| self.bid(partition, &claims)).collect();
+        let mut bids: Vec<_> = wanted.iter().map(|partition| self.bid(partition, &claims)).collect();
+        // What could not be given up when another took it at the hub.
+        let given_up = claims.iter().filter(|claim| self.is_own(claim) && self.barred.contains_key(&claim.partition));
+        bids.extend(given_up.map(|claim| self.farewell(claim.partition.clone(), claim.etag.clone())));
         // Before the bids are sent: the table counts from when they come to it.
         let until = self.now() + self.balance.expiration;
         let won = if bids.is_empty() { Vec::new() } else { self.control.bid(&self.shares, &bids).await? };
         let won: BTreeSet<_> = won.into_iter().collect();
-        for Bid { partition, etag, .. } in bids {
+        for Bid { partition, etag, .. } in bids.into_iter().filter(|bid| bid.owner == self.owner) {
             // One that is held and was not won may have been renewed all the same, or may be the next time: the next look
             // tells that from another's, and until then it is as old as it was.
             if won.contains(&partition) {
@@ -140,10 +143,10 @@ impl Claims {
     /// What the table says of what is held. Whether another goes by our name.
     fn compare(&mut self, claims: &[Claim], expired: &BTreeSet<String>) -> bool {
         let mut has_double = false;
-        for Claim { partition, owner, etag, .. } in claims {
+        for claim in claims {
+            let Claim { partition, owner, etag, .. } = claim;
             let is_active = !owner.is_empty() && !expired.contains(partition);
-            // Of a bid whose outcome was not known, or which came late.
-            let is_own = *owner == self.owner && etag.starts_with(&self.mark);
+            let (is_own, is_barred) = (self.is_own(claim), self.barred.contains_key(partition));
             match self.held.get_mut(partition) {
                 Some(held) if held.etag == *etag => {}
                 Some(held) if is_own => held.etag.clone_from(etag),
@@ -153,12 +156,12 @@ impl Claims {
                     self.lost.insert(partition.clone());
                     self.foreign.insert(partition.clone());
                 }
-                None if is_own || (*owner == self.owner && self.starting) => {
+                None if !is_barred && (is_own || (*owner == self.owner && self.starting)) => {
                     // It is not in use before it is renewed.
                     let held = Held { etag: etag.clone(), until: Duration::ZERO, suspended: true };
                     self.held.insert(partition.clone(), held);
                 }
-                None if is_active && (*owner != self.owner || !self.barred.contains_key(partition)) => {
+                None if is_active && (*owner != self.owner || !is_barred) => {
                     // Who took it has claimed it: from now on that claim counts.
                     self.barred.remove(partition);
                     has_double |= *owner == self.owner;
@@ -172,9 +175,19 @@ impl Claims {
         has_double
     }
 
+    /// Whether this process has made it: also by a bid whose outcome was not known, or which came late.
+    fn is_own(&self, claim: &Claim) -> bool {
+        claim.owner == self.owner && claim.etag.starts_with(&self.mark)
+    }
+
     fn bid(&self, partition: &str, claims: &[Claim]) -> Bid {
         let over = claims.iter().find(|claim| claim.partition == partition).map(|claim| claim.etag.clone());
         Bid { partition: partition.to_owned(), over, owner: self.owner.clone(), etag: self.etag() }
+    }
+
+    /// What gives a claim up.
+    fn farewell(&self, partition: String, etag: String) -> Bid {
+        Bid { partition, over: Some(etag), owner: String::new(), etag: self.etag() }
     }
 
     /// What no other claim ever had.
@@ -231,8 +244,8 @@ impl Claims {
     async fn give_up(&mut self, partitions: impl IntoIterator<Item = String>) {
         let mut bids = Vec::new();
         for partition in partitions {
-            if let Some(Held { etag: over, .. }) = self.held.remove(&partition) {
-                bids.push(Bid { partition, over: Some(over), owner: String::new(), etag: self.etag() });
+            if let Some(Held { etag, .. }) = self.held.remove(&partition) {
+                bids.push(self.farewell(partition, etag));
             }
         }
         // What cannot be given up expires.

@@ -290,6 +290,22 @@ async fn what_was_stolen_at_the_hub_is_given_up_and_left_alone_for_a_while() {
 }
 
 #[tokio::test]
+async fn what_was_stolen_and_could_not_be_given_up_is_not_fought_for_either() {
+    let rig = Rig::new(1);
+    let mut one = rig.agent("one");
+    rig.turn(&mut one).await;
+    rig.table.state().loses_bids = true;
+    one.yield_up("0").await;
+    rig.table.state().loses_bids = false;
+    assert_eq!(
+        (rig.turn(&mut one).await, one.ours(), rig.table.owner("0")),
+        (NONE.to_vec(), NONE.to_vec(), String::new())
+    );
+    rig.passes(Duration::from_secs(61));
+    assert_eq!(rig.ours(&mut one).await, 1);
+}
+
+#[tokio::test]
 async fn what_was_stolen_by_an_agent_with_a_claim_is_free_as_soon_as_that_gives_it_up() {
     let rig = Rig::new(1);
     let (mut one, mut other) = (rig.agent("one"), rig.agent("other"));
