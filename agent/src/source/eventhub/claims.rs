@@ -44,7 +44,7 @@ pub(super) struct Claims {
     foreign: BTreeSet<String>,
     /// The claims as they were seen, and since when they are the same.
     seen: BTreeMap<String, (String, Duration)>,
-    /// When the table was last seen.
+    /// When the last look was over that the table had answered to the end.
     looked: Option<Duration>,
     /// Whether claims of this name are from before this agent started, and so ours still.
     starting: bool,
@@ -114,6 +114,7 @@ impl Claims {
             }
         }
         self.starting = false;
+        self.looked = Some(self.now());
         Ok(has_double)
     }
 
@@ -121,8 +122,8 @@ impl Claims {
     /// not be renewed, for the table was away, or whose clock has jumped: it must have been the same for as long here too.
     fn observe(&mut self, claims: &[Claim], now: Duration) -> BTreeSet<String> {
         let Balance { interval, expiration, .. } = self.balance;
-        // In a gap as long as this nobody may have been able to renew.
-        if self.looked.replace(now).is_some_and(|before| now - before > expiration - interval) {
+        // In a gap as long as this nobody may have been able to renew. A table that is slow is there all the same.
+        if self.looked.is_some_and(|before| now - before > expiration - interval) {
             self.seen.clear();
         }
         self.seen.retain(|partition, _| claims.iter().any(|claim| claim.partition == *partition));

@@ -14,13 +14,15 @@ const EXPIRATION: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Table(Mutex<State>);
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct State {
     claims: Vec<Claim>,
     /// Bids are carried out, and the answer is lost.
     loses_answers: bool,
     /// Bids do not come through.
     loses_bids: bool,
+    /// How long it takes to tell the claims, by this clock.
+    slowness: Option<(Arc<ManualClock>, Duration)>,
     /// Bids are carried out, and the answer is that they were not.
     denies: bool,
     /// Bids are not carried out, and the answer says so.
@@ -64,7 +66,14 @@ impl Control for Table {
     }
 
     fn claims<'a>(&'a self, _: &'a Shares) -> BoxFuture<'a, Result<Vec<Claim>, ControlError>> {
-        Box::pin(async { Ok(self.state().claims.clone()) })
+        Box::pin(async {
+            let State { claims, slowness, .. } = self.state().clone();
+            if let Some((clock, slowness)) = slowness {
+                clock.advance(slowness);
+                self.ages(slowness);
+            }
+            Ok(claims)
+        })
     }
 
     fn bid<'a>(&'a self, _: &'a Shares, bids: &'a [Bid]) -> BoxFuture<'a, Result<Vec<String>, ControlError>> {
@@ -202,6 +211,19 @@ async fn after_an_outage_of_the_table_the_first_agent_back_leaves_the_others_wha
     assert_eq!((one.expire().len(), other.expire().len()), (2, 2));
     assert_eq!((rig.turn(&mut one).await, one.ours().len()), (NONE.to_vec(), 2));
     assert_eq!((rig.turn(&mut other).await, other.ours()), (NONE.to_vec(), theirs));
+}
+
+#[tokio::test]
+async fn a_table_that_is_slow_lets_claims_expire_all_the_same() {
+    let rig = Rig::new(2);
+    let mut other = rig.agent("other");
+    rig.turn(&mut rig.agent("one")).await;
+    rig.table.state().slowness = Some((Arc::clone(&rig.clock), Duration::from_secs(45)));
+    for _ in 0..3 {
+        rig.turn(&mut other).await;
+        rig.passes(Duration::from_secs(10));
+    }
+    assert_eq!(other.ours().len(), 2);
 }
 
 #[tokio::test]
