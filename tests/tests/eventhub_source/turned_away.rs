@@ -53,6 +53,22 @@ fn a_reader_that_is_put_above_the_others_takes_the_partition_and_is_not_fought()
 }
 
 #[test]
+fn a_partition_that_a_reader_without_a_claim_has_is_named_until_it_is_read_again() {
+    let mut rig = Rig::new(1);
+    rig.send("0", 10);
+    rig.configure(
+        "partitions = \"balanced\"\nload_balancing_interval = \"1s\"\npartition_ownership_expiration_interval = \"9s\"",
+    );
+    let agent = rig.gateway.start();
+    rig.all_comes();
+    Sdk::Python.run(&rig.space, "amqp", &["usurp", "0", "5"]);
+    says(&agent, &["waiting", "another reader", "no agent of this table"]);
+    rig.send("0", 10);
+    rig.all_comes();
+    says(&agent, &["running"]);
+}
+
+#[test]
 fn a_token_that_expires_and_links_that_are_detached_are_no_more_than_a_pause() {
     let mut rig = Rig::new(2);
     rig.configure("");

@@ -212,6 +212,11 @@ impl Claims {
         in_use.map(|(partition, _)| partition.clone()).collect()
     }
 
+    /// Whether another took the partition at the hub, and has made no claim since.
+    pub(super) fn is_barred(&self, partition: &str) -> bool {
+        self.barred.contains_key(partition)
+    }
+
     /// When a claim will have been too old for the first time, unless it is renewed: from now on.
     pub(super) fn next_expiry(&self) -> Option<Duration> {
         let in_use = self.held.values().filter(|held| !held.suspended);

@@ -43,6 +43,8 @@ pub(super) struct Standing {
     pub(super) partitions: Vec<String>,
     /// What no lane is started for any more: an operator must act.
     pub(super) stopped: BTreeSet<String>,
+    /// What another took at the hub, and the hub's words, as long as no claim explains it.
+    pub(super) disputed: BTreeMap<String, String>,
 }
 
 /// See the module.
@@ -202,8 +204,27 @@ impl<'a> Session<'a> {
             Ok(false) => progress.leave(CLAIMS),
         }
         self.lose(&lost).await?;
+        if is_certain {
+            self.explain(&ours);
+        }
         self.start(ours.clone());
         if is_certain { self.affirm(ours).await } else { Ok(()) }
+    }
+
+    /// Says which partitions nobody reads here, for another has them at the hub without a claim.
+    fn explain(&mut self, ours: &[String]) {
+        let Standing { claims: Some(claims), disputed, .. } = &mut *self.standing else { return };
+        let progress = &self.source.progress;
+        disputed.retain(|partition, message| {
+            let is_barred = claims.is_barred(partition);
+            if is_barred {
+                let message = format!("another reader, which is no agent of this table, has it at the hub: {message}");
+                progress.enter(partition, Condition::Waiting(message));
+            } else if !ours.contains(partition) {
+                progress.leave(partition);
+            }
+            is_barred
+        });
     }
 
     /// Starts reading what is not read yet.
@@ -262,6 +283,7 @@ impl<'a> Session<'a> {
             if let Some(claims) = self.standing.claims.as_mut() {
                 claims.yield_up(partition).await;
             }
+            self.standing.disputed.insert(partition.to_owned(), message);
             return Ok(());
         }
         let message = format!(
