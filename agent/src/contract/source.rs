@@ -172,6 +172,8 @@ pub enum PartitionRequest {
     Affirm,
     /// It belongs to another owner now: fence its delivery and take the undelivered rest back.
     Lost {
+        /// When the hub that is there was created, where that is known.
+        created: Option<i64>,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Resume, IntakeError>>,
     },
@@ -287,8 +289,11 @@ impl Intake {
 
     /// Says that another owner has `partition`: its delivery is fenced until it is resumed, what is in flight is awaited,
     /// and the undelivered rest is taken back out of the buffer. The answer says where the partition stands after that.
-    pub async fn lost(&self, partition: &str) -> Result<Resume, IntakeError> {
-        self.part(partition, |reply| PartitionRequest::Lost { reply }).await
+    ///
+    /// `created` says when the hub was created from which the new owner reads, where that is known: what is of an earlier
+    /// one is nowhere else any more, and goes into the loss ledger.
+    pub async fn lost(&self, partition: &str, created: Option<i64>) -> Result<Resume, IntakeError> {
+        self.part(partition, |reply| PartitionRequest::Lost { created, reply }).await
     }
 
     /// Puts events that came and could not be kept into the loss ledger (Promise 6). It waits for none of the batches

@@ -96,8 +96,8 @@ impl Lane {
                     self.fencings_done += 1;
                     answer(reply, outcome);
                 }
-                PartitionRequest::Lost { reply, .. } => {
-                    let outcome = self.lose_ownership().await;
+                PartitionRequest::Lost { created, reply } => {
+                    let outcome = self.lose_ownership(created).await;
                     self.fencings_done += 1;
                     answer(reply, outcome);
                 }
@@ -360,14 +360,20 @@ impl Lane {
     }
 
     /// Takes back what was not delivered: the new owner reads it upstream.
-    async fn lose_ownership(&mut self) -> Result<Resume, IntakeError> {
+    async fn lose_ownership(&mut self, created: Option<i64>) -> Result<Resume, IntakeError> {
         self.fence().await;
-        if self.is_former {
-            return Ok(Resume { high_water: Offset::BEFORE_ALL, position: None, creation: Creation::Former });
-        }
         let shared = Arc::clone(&self.shared);
         let mut all = self.all().await.map_err(|error| shared.explain(error))?;
-        let latest = all.pop();
+        let to_present = |partition: &Partition| match (partition.numbering(), created) {
+            (Numbering::Shared { created: other }, Some(created)) => other.cmp(&created),
+            _ => Ordering::Equal,
+        };
+        let is_later = |partition: &Partition| to_present(partition).is_gt();
+        if self.is_former || all.iter().any(|one| is_later(one) && one.high_water() > Offset::BEFORE_ALL) {
+            return Ok(Resume { high_water: Offset::BEFORE_ALL, position: None, creation: Creation::Former });
+        }
+        all.retain(|one| !is_later(one));
+        let latest = all.pop_if(|latest| to_present(latest).is_eq());
         let taken = blocking(move || {
             // What is of a hub that was created anew is nowhere else any more.
             for earlier in all {

@@ -70,6 +70,11 @@ impl Created {
         }
     }
 
+    /// `None`: it is not known, or is being asked for.
+    pub(super) fn known(&self) -> Option<i64> {
+        self.0.try_lock().ok().and_then(|known| *known)
+    }
+
     async fn get(&self, connection: &Connection) -> Result<i64, Error> {
         let mut known = self.0.lock().await;
         match *known {

@@ -308,7 +308,9 @@ impl<'a> Session<'a> {
     /// Takes back what is another's.
     async fn lose(&mut self, partitions: &[String]) -> Result<(), End> {
         self.leave(partitions).await?;
-        try_join_all(partitions.iter().map(|partition| self.intake.lost(partition))).await.map_err(End::Intake)?;
+        let created = self.created.known();
+        let lost = partitions.iter().map(|partition| self.intake.lost(partition, created));
+        try_join_all(lost).await.map_err(End::Intake)?;
         if let Some(claims) = self.standing.claims.as_mut() {
             partitions.iter().for_each(|partition| claims.left(partition));
         }
