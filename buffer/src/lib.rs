@@ -108,7 +108,7 @@ pub use inspect::{Inspector, Peeked};
 pub use ledger::Loss;
 pub use offset::{Checkpoint, Generation, Numbering, Offset, Tag};
 pub use options::{Durability, Options, Start, StreamLimits, WhenFull};
-pub use partition::Partition;
+pub use partition::{Partition, TakenBack};
 pub use reader::{ReadLimits, Reader};
 pub use receipt::Receipt;
 pub use salvage::{Recovery, SalvageReport, salvage};

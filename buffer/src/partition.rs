@@ -122,7 +122,15 @@ impl Partition {
     /// Returns the number of events taken out.
     pub fn take_back(&self) -> Result<u64, Error> {
         let id = self.id;
-        buffer::submit(&self.shared, move |txn| retention::take_back(txn, id)).wait()
+        buffer::submit(&self.shared, move |txn| retention::take_back(txn, id, None)).wait().map(|back| back.taken)
+    }
+
+    /// As [`Partition::take_back`], where `oldest` is the first that can still be read upstream. What lies below is lost to
+    /// the sinks that have no checkpoint, and in the loss ledger with this reason. One that has a checkpoint goes on after
+    /// that elsewhere, where what is missing is seen, and counted. Blocking.
+    pub fn take_back_from(&self, oldest: Offset, reason: &'static str) -> Result<TakenBack, Error> {
+        let id = self.id;
+        buffer::submit(&self.shared, move |txn| retention::take_back(txn, id, Some((oldest, reason)))).wait()
     }
 
     /// Passes over everything up to `to`: another owner has read it upstream, and delivered it to every sink of this one.
@@ -149,6 +157,15 @@ impl Partition {
     pub fn listen(&self) -> EventListener {
         self.changed.listen()
     }
+}
+
+/// The events that were taken out of a partition which another owner has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TakenBack {
+    /// How many are for the new owner to read.
+    pub taken: u64,
+    /// How many went into the loss ledger.
+    pub lost: u64,
 }
 
 fn gone() -> Error {

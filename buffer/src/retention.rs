@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::{
-    Checkpoint, Error, Generation, Numbering, Offset, Tag, WhenFull,
+    Checkpoint, Error, Generation, Numbering, Offset, Tag, TakenBack, WhenFull,
     append::{SegmentRow, stored_bytes},
     catalog::{Catalog, Lane, store_lane},
     clock::Reading,
     identity,
     ledger::{self, Dropped},
-    places::{self, Guard, PlaceKey, of_lane},
+    places::{self, Guard, Place, PlaceKey, of_lane},
     places_table::count_after,
     reader, segment,
     timeline::Arrival,
@@ -133,16 +133,14 @@ fn drop_first(txn: &mut Txn<'_>, lane: i64, reason: &'static str, may_go: &MayGo
 fn account(txn: &mut Txn<'_>, lane: i64, row: &SegmentRow, reason: &'static str) -> Result<(), Error> {
     let confirmed: Vec<(i64, Offset)> =
         of_lane(&txn.shared.places(), lane).map(|(sink, place)| (sink, place.confirmed)).collect();
-    let whole =
-        Dropped { after: row.prev, first: row.first, last: row.last, events: u64::from(row.events), size: row.size };
     if confirmed.is_empty() {
-        return ledger::record(txn, None, lane, whole, reason);
+        return ledger::record(txn, None, lane, whole(row), reason);
     }
     for (sink, confirmed) in confirmed {
         if confirmed >= row.last {
             continue;
         }
-        let dropped = if confirmed < row.first { whole } else { part_after(txn, lane, row, confirmed)? };
+        let dropped = part_of(txn, lane, row, confirmed, row.last)?;
         ledger::record(txn, Some(sink), lane, dropped, reason)?;
         let row_first = row.first;
         txn.on_commit(move |places| {
@@ -154,17 +152,25 @@ fn account(txn: &mut Txn<'_>, lane: i64, row: &SegmentRow, reason: &'static str)
     Ok(())
 }
 
-/// What of a segment lies after `confirmed`.
-fn part_after(txn: &Txn<'_>, lane: i64, row: &SegmentRow, confirmed: Offset) -> Result<Dropped, Error> {
+fn whole(row: &SegmentRow) -> Dropped {
+    Dropped { after: row.prev, first: row.first, last: row.last, events: u64::from(row.events), size: row.size }
+}
+
+/// What of a segment lies after `after`, and not after `through`.
+fn part_of(txn: &Txn<'_>, lane: i64, row: &SegmentRow, after: Offset, through: Offset) -> Result<Dropped, Error> {
+    if after < row.first && through >= row.last {
+        return Ok(whole(row));
+    }
     let (seal, body): (i64, Vec<u8>) =
         txn.db
             .query_row("SELECT seal, body FROM segment WHERE id = ?", [row.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
     row.verify(seal, &body)?;
     let events = segment::decode(&body, row.events, row.first, txn.lane(lane).numbering)
         .map_err(|why| Error::Damaged(format!("segment {:x}: {}", row.id, why.0)))?;
-    let rest = events.iter().filter(|(offset, _)| *offset > confirmed);
-    let (count, size) = rest.fold((0, 0), |(count, size), (_, event)| (count + 1, size + event.size_bytes() as u64));
-    Ok(Dropped { after: confirmed, first: Offset(confirmed.0 + 1), last: row.last, events: count, size })
+    let part = events.iter().filter(|(offset, _)| *offset > after && *offset <= through);
+    let (count, size) = part.fold((0, 0), |(count, size), (_, event)| (count + 1, size + event.size_bytes() as u64));
+    let (after, last) = (after.max(row.prev), through.min(row.last));
+    Ok(Dropped { after, first: Offset(after.0 + 1), last, events: count, size })
 }
 
 /// Deletes what every sink of a lane has confirmed. True if there is more.
@@ -198,13 +204,8 @@ pub(crate) fn undelivered(txn: &Txn<'_>, lane: i64, confirmed: Offset) -> Result
         if row.last <= confirmed {
             continue;
         }
-        let (events, size) = if row.first > confirmed {
-            (u64::from(row.events), row.size)
-        } else {
-            let part = part_after(txn, lane, &row, confirmed)?;
-            (part.events, part.size)
-        };
-        (rest.last, rest.events, rest.size) = (row.last, rest.events + events, rest.size + size);
+        let part = part_of(txn, lane, &row, confirmed, row.last)?;
+        (rest.last, rest.events, rest.size) = (row.last, rest.events + part.events, rest.size + part.size);
     }
     Ok(rest)
 }
@@ -285,24 +286,36 @@ fn reach(txn: &Txn<'_>, lane: i64, confirmed: Offset, bytes: u64) -> Result<Offs
     Ok(through)
 }
 
-/// Takes every segment of a lane out again, as far as no sink has confirmed it: another owner delivers it.
-pub(crate) fn take_back(txn: &mut Txn<'_>, lane: i64) -> Result<u64, Error> {
+/// Takes every segment of a lane out again, as far as no sink has confirmed it: another owner delivers it. `gone`: what lies
+/// before that offset is nowhere else any more, and in the ledger of the sinks that have no checkpoint.
+pub(crate) fn take_back(
+    txn: &mut Txn<'_>,
+    lane: i64,
+    gone: Option<(Offset, &'static str)>,
+) -> Result<TakenBack, Error> {
     let floor = txn.known_lane(lane)?.floor;
     let delivered = places::delivered(&txn.shared.places(), lane).unwrap_or(floor).max(floor);
     if txn.lane(lane).numbering == Numbering::Assigned {
         return Err(Error::Refused("only a partition with shared offsets can be taken back".to_owned()));
     }
     begin_cut(txn, lane)?;
-    let mut taken = 0;
+    let without = |(sink, place): (i64, &Place)| place.checkpoint.is_none().then_some(sink);
+    let without: Vec<i64> = of_lane(&txn.shared.places(), lane).filter_map(without).collect();
+    let mut back = TakenBack::default();
     let mut position = txn.lane(lane).floor_position.clone();
     let start = *txn.lane(lane).segment_ids().start();
     while let Some(row) = segment_from(txn, lane, start)? {
         if row.last <= delivered {
             position = row.position.clone().or(position);
-        } else if row.first > delivered {
-            taken += u64::from(row.events);
         } else {
-            taken += part_after(txn, lane, &row, delivered)?.events;
+            back.taken += part_of(txn, lane, &row, delivered, row.last)?.events;
+            if let Some((oldest, reason)) = gone.filter(|(oldest, _)| row.first < *oldest && !without.is_empty()) {
+                let lost = part_of(txn, lane, &row, delivered, Offset(oldest.0 - 1))?;
+                for sink in without.iter().filter(|_| lost.events > 0) {
+                    ledger::record(txn, Some(*sink), lane, lost, reason)?;
+                }
+                (back.taken, back.lost) = (back.taken - lost.events, back.lost + lost.events);
+            }
         }
         remove(txn, lane, &row, false)?;
     }
@@ -320,7 +333,7 @@ pub(crate) fn take_back(txn: &mut Txn<'_>, lane: i64) -> Result<u64, Error> {
         }
     });
     settle(txn, lane_id)?;
-    Ok(taken)
+    Ok(back)
 }
 
 /// Passes over everything up to `to`, which another owner has delivered: what of it is here is confirmed, and where `to` is

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 use common::*;
 use forebay_buffer::{
     Batch, Error, Event, Inspector, Numbering, Offset, OpenError, ReadLimits, Recovery, Refused, Start, StreamLimits,
-    Tag, TimeQuality, Timestamp, salvage,
+    Tag, TakenBack, TimeQuality, Timestamp, salvage,
 };
 
 #[test]
@@ -144,6 +144,32 @@ fn a_partition_that_was_lost_is_taken_back_to_what_was_confirmed() {
     assert_eq!(partition.take_back(), Ok(3));
     assert_eq!((partition.high_water(), partition.position()), (Offset(20), Some(vec![1])));
     assert_eq!(bodies(&buffer, &subscription, Offset(20)), Vec::<String>::new());
+}
+
+/// Promise 6.
+#[test]
+fn what_is_gone_upstream_when_a_partition_is_lost_is_in_the_ledger_of_who_would_not_miss_it_elsewhere() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let buffer = open(directory.path());
+    with_sink(&buffer);
+    for (name, has_checkpoint) in [("new", false), ("old", true)] {
+        let partition = buffer.partition("s", name, Numbering::Shared { created: 1 }).expect("a partition");
+        for n in 0..2_i64 {
+            let events = vec![event("a"), event("b"), event("c")];
+            let offsets = vec![Offset(10 * n), Offset(10 * n + 1), Offset(10 * n + 2)];
+            let batch = Batch { events, offsets, ..Batch::default() };
+            partition.append(partition.encode(batch).expect("encodes")).wait().expect("appends");
+        }
+        if has_checkpoint {
+            confirm(&buffer.subscription("k", &partition).expect("a place"), Offset(0));
+        }
+        let back = partition.take_back_from(Offset(11), "gone").expect("nothing is in flight");
+        let expected = if has_checkpoint { TakenBack { taken: 5, lost: 0 } } else { TakenBack { taken: 2, lost: 4 } };
+        assert_eq!(back, expected, "{name}");
+    }
+    let losses = buffer.inspector().expect("an inspector").losses().expect("lists");
+    let losses: Vec<_> = losses.iter().map(|loss| (&*loss.partition, loss.first, loss.last, loss.events)).collect();
+    assert_eq!(losses, [("new", Offset(0), Offset(10), 4)]);
 }
 
 #[test]

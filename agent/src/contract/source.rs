@@ -165,8 +165,8 @@ pub enum PartitionRequest {
     },
     /// It may belong to another owner: keep delivery away from it until it is resumed.
     Suspend {
-        /// Where the answer goes.
-        reply: oneshot::Sender<Result<(), IntakeError>>,
+        /// Where the answer goes: whether there is anything that was not delivered.
+        reply: oneshot::Sender<Result<bool, IntakeError>>,
     },
     /// It has been verified that it is ours: what was turned away from it may be delivered again.
     Affirm,
@@ -174,6 +174,8 @@ pub enum PartitionRequest {
     Lost {
         /// When the hub that is there was created, where that is known.
         created: Option<i64>,
+        /// The first event that this hub still has, where that is known.
+        oldest: Option<Offset>,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Resume, IntakeError>>,
     },
@@ -242,8 +244,9 @@ impl Intake {
     }
 
     /// Says that another owner may have `partition`: its delivery is fenced and what is in flight is awaited, and what is
-    /// here stays, until [`Intake::resume_after`] or [`Intake::lost`].
-    pub async fn suspend(&self, partition: &str) -> Result<(), IntakeError> {
+    /// here stays, until [`Intake::resume_after`] or [`Intake::lost`]. The answer says whether anything of it was not
+    /// delivered.
+    pub async fn suspend(&self, partition: &str) -> Result<bool, IntakeError> {
         self.part(partition, |reply| PartitionRequest::Suspend { reply }).await
     }
 
@@ -291,9 +294,15 @@ impl Intake {
     /// and the undelivered rest is taken back out of the buffer. The answer says where the partition stands after that.
     ///
     /// `created` says when the hub was created from which the new owner reads, where that is known: what is of an earlier
-    /// one is nowhere else any more, and goes into the loss ledger.
-    pub async fn lost(&self, partition: &str, created: Option<i64>) -> Result<Resume, IntakeError> {
-        self.part(partition, |reply| PartitionRequest::Lost { created, reply }).await
+    /// one is nowhere else any more, and goes into the loss ledger. So does what lies below `oldest`, the first event that
+    /// this hub still has, if the sink has no checkpoint yet: the new owner would begin with that, and miss nothing.
+    pub async fn lost(
+        &self,
+        partition: &str,
+        created: Option<i64>,
+        oldest: Option<Offset>,
+    ) -> Result<Resume, IntakeError> {
+        self.part(partition, |reply| PartitionRequest::Lost { created, oldest, reply }).await
     }
 
     /// Puts events that came and could not be kept into the loss ledger (Promise 6). It waits for none of the batches

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, sync::Arc};
 
-use forebay_buffer::{AppendError, Appended, Encoded, Error, Numbering, Offset, Partition};
+use forebay_buffer::{AppendError, Appended, Encoded, Error, Numbering, Offset, Partition, TakenBack};
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -20,6 +20,8 @@ use crate::contract::{Creation, Delivered, INTAKE_QUEUE, IntakeError, PartitionR
 const INLINE_BYTES: usize = 64 << 10;
 /// Why events are in the loss ledger that were of a hub's earlier creation.
 const HUB_IS_NO_MORE: &str = "their hub was created anew, and the sinks have gone on with that";
+/// Why events are there that a new owner cannot read any more.
+const GONE_AT_THE_HUB: &str = "expired at the hub before its new owner could read it";
 
 /// Writes one partition.
 pub(super) struct Lane {
@@ -96,8 +98,8 @@ impl Lane {
                     self.fencings_done += 1;
                     answer(reply, outcome);
                 }
-                PartitionRequest::Lost { created, reply } => {
-                    let outcome = self.lose_ownership(created).await;
+                PartitionRequest::Lost { created, oldest, reply } => {
+                    let outcome = self.lose_ownership(created, oldest).await;
                     self.fencings_done += 1;
                     answer(reply, outcome);
                 }
@@ -345,12 +347,12 @@ impl Lane {
     }
 
     /// Keeps delivery away from what another owner may have: not from dead letters that are retried, which are numbered here.
-    async fn suspend(&mut self) -> Result<(), IntakeError> {
+    async fn suspend(&mut self) -> Result<bool, IntakeError> {
         let all = self.all().await.map_err(|error| self.shared.explain(error))?;
         if all.iter().all(|partition| partition.numbering() != Numbering::Assigned) {
             self.fence().await;
         }
-        Ok(())
+        Ok(all.iter().any(|partition| partition.delivered().0 < partition.high_water()))
     }
 
     /// Keeps delivery away, and takes nothing more, until the source asks where to resume.
@@ -360,7 +362,7 @@ impl Lane {
     }
 
     /// Takes back what was not delivered: the new owner reads it upstream.
-    async fn lose_ownership(&mut self, created: Option<i64>) -> Result<Resume, IntakeError> {
+    async fn lose_ownership(&mut self, created: Option<i64>, oldest: Option<Offset>) -> Result<Resume, IntakeError> {
         self.fence().await;
         let shared = Arc::clone(&self.shared);
         let mut all = self.all().await.map_err(|error| shared.explain(error))?;
@@ -379,13 +381,23 @@ impl Lane {
             for earlier in all {
                 earlier.give_up(HUB_IS_NO_MORE)?;
             }
-            let Some(latest) = latest else { return Ok((0, None)) };
-            Ok((latest.take_back()?, Some(recall(latest)?)))
+            let Some(latest) = latest else { return Ok((TakenBack::default(), None)) };
+            let back = match oldest {
+                Some(oldest) => latest.take_back_from(oldest, GONE_AT_THE_HUB)?,
+                None => TakenBack { taken: latest.take_back()?, lost: 0 },
+            };
+            Ok((back, Some(recall(latest)?)))
         });
-        let (events, last) = taken.await.map_err(|error| shared.explain(error))?;
-        if events > 0 {
-            let subject = shared.progress.subject();
-            log::info!("{subject} ({}): lost to another owner; {events} events taken back", self.name);
+        let (TakenBack { taken, lost }, last) = taken.await.map_err(|error| shared.explain(error))?;
+        let (subject, name) = (shared.progress.subject(), &self.name);
+        if taken > 0 {
+            log::info!("{subject} ({name}): lost to another owner; {taken} events taken back");
+        }
+        if lost > 0 {
+            log::error!(
+                "{subject} ({name}): lost to another owner, and {lost} events have expired at the hub, so that it cannot \
+                 read them; they are in the loss ledger"
+            );
         }
         Ok(match last {
             Some(opened) => standing(&self.take_up(opened)),

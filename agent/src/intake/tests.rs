@@ -277,7 +277,7 @@ async fn a_lost_partition_falls_back_to_what_was_delivered() {
     within(rig.submit("3", shared(5..10)).await).await.expect("there is room");
     rig.confirm("3", Offset(4));
 
-    let left = within(rig.intake().lost("3", None)).await.expect("nothing is in flight");
+    let left = within(rig.intake().lost("3", None, None)).await.expect("nothing is in flight");
     assert_eq!(left, Resume { high_water: Offset(4), position: Some(b"before 5".to_vec()), creation: Creation::Same });
     assert!(rig.stored("3").iter().all(|peeked| peeked.offset <= Offset(4)));
     let refused = within(rig.submit("3", shared(5..10)).await).await;
@@ -302,7 +302,7 @@ async fn a_batch_that_waits_for_room_in_a_lost_partition_is_fenced() {
     };
     within(rig.submit("3", sized(0..1)).await).await.expect("there is room");
     let waiting = rig.submit("3", sized(1..2)).await;
-    within(rig.intake().lost("3", None)).await.expect("nothing is in flight");
+    within(rig.intake().lost("3", None, None)).await.expect("nothing is in flight");
     assert_eq!(within(waiting).await, Err(IntakeError::Fenced));
 }
 
@@ -381,7 +381,7 @@ async fn a_hub_that_is_older_is_not_opened_and_what_is_here_is_kept() {
     let former = Resume { high_water: Offset::BEFORE_ALL, position: None, creation: Creation::Former };
     assert_eq!(within(rig.intake().resume("3", EARLIER)).await, Ok(former.clone()));
     assert!(!rig.fences.is_closed(STREAM, "3"), "what is here is delivered");
-    assert_eq!(within(rig.intake().lost("3", None)).await, Ok(former), "the new owner does not read it");
+    assert_eq!(within(rig.intake().lost("3", None, None)).await, Ok(former), "the new owner does not read it");
     assert_eq!(rig.stored("3").len(), 5);
     within(rig.intake().resume("3", SHARED)).await.expect("it leads there again");
 }
@@ -392,7 +392,7 @@ async fn a_lost_partition_of_a_hub_that_is_no_more_is_in_the_loss_ledger() {
     let rig = Rig::roomy();
     within(rig.intake().resume("3", SHARED)).await.expect("a new partition");
     within(rig.submit("3", shared(0..5)).await).await.expect("there is room");
-    let left = within(rig.intake().lost("3", Some(8))).await.expect("nothing is in flight");
+    let left = within(rig.intake().lost("3", Some(8), None)).await.expect("nothing is in flight");
     assert_eq!(left, Resume { high_water: Offset::BEFORE_ALL, position: None, creation: Creation::Same });
     let losses = rig.buffer.inspector().expect("the buffer is open").losses().expect("the ledger can be read");
     assert_eq!(
@@ -402,12 +402,26 @@ async fn a_lost_partition_of_a_hub_that_is_no_more_is_in_the_loss_ledger() {
     assert_eq!(rig.stored("3").len(), 0);
 }
 
+/// Promise 6.
+#[tokio::test]
+async fn what_a_new_owner_cannot_read_any_more_of_a_lost_partition_is_in_the_loss_ledger() {
+    let rig = Rig::roomy();
+    within(rig.intake().resume("3", SHARED)).await.expect("a new partition");
+    within(rig.submit("3", shared(0..5)).await).await.expect("there is room");
+    assert_eq!(within(rig.intake().suspend("3")).await, Ok(true), "nothing was delivered");
+    let left = within(rig.intake().lost("3", Some(7), Some(Offset(3)))).await.expect("nothing is in flight");
+    assert_eq!((left.high_water, left.position), (Offset::BEFORE_ALL, None));
+    let losses = rig.buffer.inspector().expect("the buffer is open").losses().expect("the ledger can be read");
+    assert_eq!(losses.iter().map(|loss| (loss.last, loss.events)).collect::<Vec<_>>(), [(Offset(2), 3)]);
+    assert_eq!(within(rig.intake().suspend("3")).await, Ok(false), "nothing is left");
+}
+
 #[tokio::test]
 async fn a_lost_partition_of_a_later_hub_than_the_one_that_is_there_is_kept() {
     let rig = Rig::roomy();
     within(rig.intake().resume("3", SHARED)).await.expect("a new partition");
     within(rig.submit("3", shared(0..5)).await).await.expect("there is room");
-    let left = within(rig.intake().lost("3", Some(6))).await.expect("nothing is in flight");
+    let left = within(rig.intake().lost("3", Some(6), None)).await.expect("nothing is in flight");
     assert_eq!((left.creation, rig.stored("3").len()), (Creation::Former, 5), "the new owner does not read it");
 }
 

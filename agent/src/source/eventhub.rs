@@ -257,7 +257,7 @@ async fn suspend_all(intake: &Intake) -> Result<(), IntakeError> {
     // One that was numbered anew is there twice.
     names.sort_unstable();
     names.dedup();
-    suspend(intake, &names).await
+    suspend(intake, &names).await.map(drop)
 }
 
 /// Leaves the partitions whose claims have become too old, when they have. Ends only with an error.

@@ -174,7 +174,7 @@ async fn what_was_taken_back_from_a_lost_partition_comes_again() {
     within(rig.submit("3", sent(0..5)).await).await.expect("there is room");
     within(rig.submit("3", sent(5..10)).await).await.expect("there is room");
     rig.confirm("3", Offset(4));
-    within(rig.intake().lost("3", None)).await.expect("nothing is in flight");
+    within(rig.intake().lost("3", None, None)).await.expect("nothing is in flight");
     within(rig.intake().resume("3", SHARED)).await.expect("it is ours again");
     let again = within(rig.submit("3", sent(3..8)).await).await.expect("there is room");
     assert_eq!((again.high_water, again.events), (Offset(7), 3));

@@ -425,7 +425,7 @@ fn gone_back(last: i64, read: i64) -> String {
 }
 
 /// The number of the oldest event that the hub has, or would have.
-fn oldest(properties: &PartitionProperties) -> i64 {
+pub(super) fn oldest(properties: &PartitionProperties) -> i64 {
     if properties.is_empty { properties.last_sequence_number + 1 } else { properties.begin_sequence_number }
 }
 

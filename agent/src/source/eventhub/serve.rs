@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use forebay_buffer::Offset;
 use futures_util::future::{join_all, try_join_all};
 use tokio::{
     sync::{mpsc, watch},
@@ -20,7 +21,7 @@ use super::{
     lane::{self, Created, Lane, Trust},
 };
 use crate::{
-    client::eventhub::{Class, Connection},
+    client::eventhub::{self as client, Class, Connection},
     contract::{Intake, IntakeError, Shutdown},
     progress::Condition,
 };
@@ -31,6 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 const JITTER: u32 = 5;
 /// How long the goodbyes of links may take: they are a courtesy.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// How long the hub has to say what it still has of partitions that are another's.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 /// What [`crate::progress::Progress`] calls the claims.
 const CLAIMS: &str = "claims";
 
@@ -302,14 +305,15 @@ impl<'a> Session<'a> {
             let (subject, names) = (self.source.progress.subject(), expired.join(", "));
             log::warn!("{subject}: the claims to {names} could not be renewed in time");
         }
-        self.leave(&expired).await
+        self.leave(&expired).await.map(drop)
     }
 
     /// Takes back what is another's.
     async fn lose(&mut self, partitions: &[String]) -> Result<(), End> {
-        self.leave(partitions).await?;
-        let created = self.created.known();
-        let lost = partitions.iter().map(|partition| self.intake.lost(partition, created));
+        let undelivered = self.leave(partitions).await?;
+        let (created, oldest) = self.look_back(&undelivered).await;
+        let lost =
+            partitions.iter().map(|partition| self.intake.lost(partition, created, oldest.get(partition).copied()));
         try_join_all(lost).await.map_err(End::Intake)?;
         if let Some(claims) = self.standing.claims.as_mut() {
             partitions.iter().for_each(|partition| claims.left(partition));
@@ -317,30 +321,55 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Ends the reading of partitions, and keeps delivery away from them: from all at once, for each may take long.
-    async fn leave(&mut self, partitions: &[String]) -> Result<(), End> {
+    /// When the hub was created, and the oldest event that it has of each partition, as far as it says so in time.
+    async fn look_back(&self, partitions: &[String]) -> (Option<i64>, BTreeMap<String, Offset>) {
+        let (mut created, mut oldest) = (self.created.known(), BTreeMap::new());
+        let asked = async {
+            if !partitions.is_empty() {
+                created = Some(self.connection.properties().await?.created.0);
+            }
+            for partition in partitions {
+                let properties = self.connection.partition_properties(partition).await?;
+                oldest.insert(partition.clone(), Offset(lane::oldest(&properties)));
+            }
+            Ok::<(), client::Error>(())
+        };
+        let answered = timeout(LAST_LOOK, asked).await;
+        let why = match answered {
+            Ok(Ok(())) => return (created, oldest),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        log::debug!("{}: what the hub still has of what is another's: {why}", self.source.progress.subject());
+        (created, oldest)
+    }
+
+    /// Ends the reading of partitions, and keeps delivery away from them: from all at once, for each may take long. Of which
+    /// something is here that was not delivered.
+    async fn leave(&mut self, partitions: &[String]) -> Result<Vec<String>, End> {
         let lanes: Vec<_> = partitions.iter().filter_map(|partition| self.lanes.remove(partition)).collect();
         for lane in &lanes {
             lane.switch.send_replace(true);
         }
         // What a lane has handed over may wait for room, and would never be answered; and it may just be asking where to
         // resume, so that this comes first and last.
-        suspend(self.intake, partitions).await.map_err(End::Intake)?;
+        let mut undelivered = suspend(self.intake, partitions).await.map_err(End::Intake)?;
         if !lanes.is_empty() {
             join_all(lanes.into_iter().map(await_end)).await;
-            suspend(self.intake, partitions).await.map_err(End::Intake)?;
+            undelivered = suspend(self.intake, partitions).await.map_err(End::Intake)?;
         }
         for partition in partitions {
             self.standing.stopped.remove(partition);
             self.source.progress.leave(partition);
         }
-        Ok(())
+        Ok(undelivered)
     }
 }
 
-/// Keeps delivery away from all of them.
-pub(super) async fn suspend(intake: &Intake, partitions: &[String]) -> Result<(), IntakeError> {
-    try_join_all(partitions.iter().map(|partition| intake.suspend(partition))).await.map(drop)
+/// Keeps delivery away from all of them. Of which something is here that was not delivered.
+pub(super) async fn suspend(intake: &Intake, partitions: &[String]) -> Result<Vec<String>, IntakeError> {
+    let suspended = try_join_all(partitions.iter().map(|partition| intake.suspend(partition))).await?;
+    Ok(partitions.iter().zip(suspended).filter(|(_, has_more)| *has_more).map(|(name, _)| name.clone()).collect())
 }
 
 /// Resolves after `time`, if there is one.
