@@ -53,7 +53,7 @@ pub(super) struct Lane {
     pub(super) shutdown: Shutdown,
     /// What the hub still knows of where reading stopped.
     pub(super) trust: Trust,
-    /// The number of the next event, where that is known.
+    /// The number of the next event, once it is attached.
     pub(super) next: Option<i64>,
 }
 
@@ -238,13 +238,11 @@ impl Lane {
             self.lose(oldest - next).await?;
             let position = Position { offset: None, sequence_number: oldest - 1 };
             self.keep(&position).await?;
-            return self.attach(position.start(), Some(oldest)).await;
+            return self.attach(position.start(), oldest).await;
         }
         match (self.trust, self.settings.on_invalid_offset) {
-            (Trust::Offset, _) => self.attach(position.start(), Some(next)).await,
-            (Trust::Number, _) => {
-                self.attach(Position { offset: None, ..position }.start(), Some(next)).await
-            }
+            (Trust::Offset, _) => self.attach(position.start(), next).await,
+            (Trust::Number, _) => self.attach(Position { offset: None, ..position }.start(), next).await,
             (Trust::Nothing | Trust::Exhausted, OnInvalidOffset::Go(_))
                 if properties.last_sequence_number < position.sequence_number =>
             {
@@ -305,13 +303,13 @@ impl Lane {
     /// Attaches where the config says. The end of the partition is a place from now on: what comes while the agent is
     /// down is not passed over.
     async fn attach_elsewhere(&mut self, elsewhere: Elsewhere) -> Result<Receiver, Trouble> {
-        if elsewhere == Elsewhere::Oldest {
-            return self.attach(Start::Oldest, None).await;
-        }
         let properties = self.connection.partition_properties(&self.partition).await?;
+        if elsewhere == Elsewhere::Oldest {
+            return self.attach(Start::Oldest, oldest(&properties)).await;
+        }
         let position = Position { offset: None, sequence_number: properties.last_sequence_number };
         self.keep(&position).await?;
-        self.attach(position.start(), Some(position.sequence_number + 1)).await
+        self.attach(position.start(), position.sequence_number + 1).await
     }
 
     /// Stores a position without events.
@@ -321,9 +319,9 @@ impl Lane {
         Ok(())
     }
 
-    /// Attaches at `start`, after which comes the event with the number `next`, if that is known.
-    async fn attach(&mut self, start: Start, next: Option<i64>) -> Result<Receiver, Trouble> {
-        self.next = next;
+    /// Attaches at `start`, after which comes the event with the number `next`.
+    async fn attach(&mut self, start: Start, next: i64) -> Result<Receiver, Trouble> {
+        self.next = Some(next);
         let settings = &self.settings;
         let options = ReceiverOptions {
             consumer_group: settings.hub.consumer_group.clone(),
