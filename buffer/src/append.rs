@@ -240,8 +240,8 @@ pub(crate) fn apply(txn: &mut Txn<'_>, lane: i64, encoded: &Encoded) -> Result<O
         insert(txn, lane, segment, arrival, position)?;
     }
     let events = encoded.events();
-    if encoded.segments.is_empty() && encoded.position.is_some() {
-        move_position(txn, lane, encoded)?;
+    if let Some(position) = encoded.position.as_ref().filter(|_| encoded.segments.is_empty()) {
+        move_position(txn, lane, position)?;
     }
     for refused in &encoded.refused {
         dead_letter::insert(txn, None, lane, Offset::BEFORE_ALL, refused, arrival)?;
@@ -254,12 +254,12 @@ pub(crate) fn apply(txn: &mut Txn<'_>, lane: i64, encoded: &Encoded) -> Result<O
 }
 
 /// Stores a position that no segment carries.
-fn move_position(txn: &mut Txn<'_>, lane: i64, encoded: &Encoded) -> Result<(), Error> {
+pub(crate) fn move_position(txn: &mut Txn<'_>, lane: i64, position: &Arc<[u8]>) -> Result<(), Error> {
     let db = txn.db;
     let lane = txn.lane_mut(lane);
-    lane.position = encoded.position.clone();
+    lane.position = Some(Arc::clone(position));
     if lane.high_water == lane.floor {
-        lane.floor_position = encoded.position.clone();
+        lane.floor_position = Some(Arc::clone(position));
     }
     store_lane(db, lane)
 }
@@ -280,8 +280,8 @@ fn drop_newest(txn: &mut Txn<'_>, lane: i64, encoded: &Encoded, arrival: Arrival
     for refused in &encoded.refused {
         dead_letter::insert(txn, None, lane, Offset::BEFORE_ALL, refused, arrival)?;
     }
-    if encoded.position.is_some() {
-        move_position(txn, lane, encoded)?;
+    if let Some(position) = &encoded.position {
+        move_position(txn, lane, position)?;
     }
     Ok(Appended { high_water, events: 0, dropped: dropped.events })
 }

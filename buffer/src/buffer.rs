@@ -6,7 +6,7 @@ use event_listener::EventListener;
 
 use crate::{
     Error, Generation, Inspector, Numbering, Offset, Partition, Reader, Receipt, Recovery, Start, Status, StreamLimits,
-    Subscription, Tag, dead_letter, ledger, manage, receipt, salvage,
+    Subscription, Tag, append, dead_letter, ledger, manage, receipt, salvage,
     shared::{Job, Shared},
     status,
     txn::Txn,
@@ -154,14 +154,24 @@ impl Buffer {
         }
     }
 
-    /// Puts events that came and could not be kept into the loss ledger.
-    pub fn record_loss(&self, partition: &Partition, events: u64, bytes: u64, reason: &str) -> Receipt<()> {
+    /// Puts events that came and could not be kept into the loss ledger, with the position where the source resumes after
+    /// them, if it has one: both are durable, or neither.
+    pub fn record_loss(
+        &self,
+        partition: &Partition,
+        events: u64,
+        bytes: u64,
+        reason: &str,
+        position: Option<Vec<u8>>,
+    ) -> Receipt<()> {
         let (lane, reason) = (partition.id(), reason.to_owned());
+        let position: Option<Arc<[u8]>> = position.map(Arc::from);
         self.submit(move |txn| {
             let at = txn.catalog.lanes.get(&lane).ok_or_else(|| Error::Unknown("such partition any more".into()))?;
             let at = at.high_water;
             let lost = ledger::Dropped { after: at, first: at, last: at, events, size: bytes };
-            ledger::record(txn, None, lane, lost, &reason)
+            ledger::record(txn, None, lane, lost, &reason)?;
+            position.as_ref().map_or(Ok(()), |position| append::move_position(txn, lane, position))
         })
     }
 

@@ -191,6 +191,8 @@ pub struct LossRequest {
     pub bytes: u64,
     /// Why.
     pub reason: String,
+    /// Where to resume reading after them, if that moves.
+    pub position: Option<Vec<u8>>,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Result<(), IntakeError>>,
 }
@@ -308,9 +310,31 @@ impl Intake {
     /// Puts events that came and could not be kept into the loss ledger (Promise 6). It waits for none of the batches
     /// that were handed over: a full buffer is when events are lost.
     pub async fn lose(&self, partition: &str, events: u64, bytes: u64, reason: &str) -> Result<(), IntakeError> {
+        self.record(partition, (events, bytes), reason, None).await
+    }
+
+    /// As [`Intake::lose`], of events that will not come any more: reading goes on at `position`, which is on disk with the
+    /// loss. Nothing of the partition may be on its way to disk.
+    pub async fn lose_before(
+        &self,
+        position: Vec<u8>,
+        partition: &str,
+        events: u64,
+        reason: &str,
+    ) -> Result<(), IntakeError> {
+        self.record(partition, (events, 0), reason, Some(position)).await
+    }
+
+    async fn record(
+        &self,
+        partition: &str,
+        (events, bytes): (u64, u64),
+        reason: &str,
+        position: Option<Vec<u8>>,
+    ) -> Result<(), IntakeError> {
         let (reply, answer) = oneshot::channel();
         let (partition, reason) = (partition.to_owned(), reason.to_owned());
-        let loss = LossRequest { partition, events, bytes, reason, reply };
+        let loss = LossRequest { partition, events, bytes, reason, position, reply };
         self.losses.send(loss).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }

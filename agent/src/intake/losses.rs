@@ -12,11 +12,11 @@ use crate::contract::LossRequest;
 
 /// Records one loss after another, until the source has let go of its intake.
 pub(super) async fn record(shared: &Shared, mut losses: mpsc::Receiver<LossRequest>) {
-    while let Some(LossRequest { partition, events, bytes, reason, reply }) = losses.recv().await {
+    while let Some(loss) = losses.recv().await {
         let mut shutdown = shared.shutdown.clone();
         let outcome = loop {
             let room = shared.buffer.room_made();
-            match record_one(shared, &partition, events, bytes, &reason).await {
+            match record_one(shared, &loss).await {
                 // Not even the ledger could be written. What is lost meanwhile is counted by the source.
                 Err(Error::Full(_)) if !shutdown.is_requested() => tokio::select! {
                     () = news(room) => {}
@@ -26,14 +26,14 @@ pub(super) async fn record(shared: &Shared, mut losses: mpsc::Receiver<LossReque
             }
         };
         if outcome.is_ok() {
-            shared.progress.dropped.fetch_add(events, Relaxed);
+            shared.progress.dropped.fetch_add(loss.events, Relaxed);
         }
-        answer(reply, outcome.map_err(|error| shared.explain(error)));
+        answer(loss.reply, outcome.map_err(|error| shared.explain(error)));
     }
 }
 
-async fn record_one(shared: &Shared, name: &str, events: u64, bytes: u64, reason: &str) -> Result<(), Error> {
-    let (buffer, stream, name) = (shared.buffer.clone(), shared.stream.clone(), name.to_owned());
+async fn record_one(shared: &Shared, loss: &LossRequest) -> Result<(), Error> {
+    let (buffer, stream, name) = (shared.buffer.clone(), shared.stream.clone(), loss.partition.clone());
     let partition = blocking(move || {
         // Of several, which are of one creation of a hub each, the latest.
         let all = buffer.partitions(&stream)?;
@@ -41,5 +41,5 @@ async fn record_one(shared: &Shared, name: &str, events: u64, bytes: u64, reason
         latest.map_or_else(|| buffer.partition(&stream, &name, Numbering::Assigned), Ok)
     });
     let partition = partition.await?;
-    shared.buffer.record_loss(&partition, events, bytes, reason).await
+    shared.buffer.record_loss(&partition, loss.events, loss.bytes, &loss.reason, loss.position.clone()).await
 }

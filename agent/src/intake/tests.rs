@@ -444,6 +444,18 @@ async fn a_loss_of_a_partition_whose_numbers_are_shared_is_recorded_there() {
     within(rig.intake().resume("3", SHARED)).await.expect("it is the same partition still");
 }
 
+/// Promise 6.
+#[tokio::test]
+async fn a_loss_and_where_reading_goes_on_after_it_are_recorded_together() {
+    let rig = Rig::roomy();
+    within(rig.intake().resume("3", SHARED)).await.expect("a new partition");
+    within(rig.intake().lose_before(b"after".to_vec(), "3", 2, "expired")).await.expect("there is room");
+    let again = within(rig.intake().resume("3", SHARED)).await.expect("it is there");
+    assert_eq!((again.high_water, again.position), (Offset::BEFORE_ALL, Some(b"after".to_vec())));
+    let losses = rig.buffer.inspector().expect("the buffer is open").losses().expect("the ledger can be read");
+    assert_eq!(losses.iter().map(|loss| loss.events).collect::<Vec<_>>(), [2]);
+}
+
 /// Promise 6. This is when events are lost, and whatever was handed over waits.
 #[tokio::test]
 async fn losses_are_in_the_ledger_while_everything_else_waits_for_room() {

@@ -32,6 +32,8 @@ const MAX_WAITING: usize = 16;
 const LONG_PAUSE: Duration = Duration::from_secs(30);
 /// When nothing has come for so long it is looked whether there is something.
 const QUIET: Duration = Duration::from_secs(60);
+/// Why events are in the loss ledger that never came.
+const EXPIRED: &str = "expired at the hub before it was read";
 /// Where only an operator can say how to go on.
 const CREATED_ANEW: &str = "the hub was created anew, and its numbers have started again: what was read before is of an \
                             earlier one. Set on_invalid_offset of the source to \"-1\" (all that is there) or \"@latest\" to \
@@ -235,9 +237,11 @@ impl Lane {
         let properties = self.connection.partition_properties(&self.partition).await?;
         let (oldest, next) = (oldest(&properties), position.sequence_number + 1);
         if oldest > next {
-            self.lose(oldest - next).await?;
             let position = Position { offset: None, sequence_number: oldest - 1 };
-            self.keep(&position).await?;
+            self.say_lost(oldest - next);
+            let events = (oldest - next).unsigned_abs();
+            let recorded = self.intake.lose_before(position.encode(), &self.partition, events, EXPIRED);
+            recorded.await.map_err(End::from)?;
             return self.attach(position.start(), oldest).await;
         }
         match (self.trust, self.settings.on_invalid_offset) {
@@ -272,13 +276,16 @@ impl Lane {
 
     /// What the hub let go before it was read here is lost, and in the loss ledger (Promise 6).
     async fn lose(&self, expired: i64) -> Result<(), End> {
+        self.say_lost(expired);
+        Ok(self.intake.lose(&self.partition, expired.unsigned_abs(), 0, EXPIRED).await?)
+    }
+
+    fn say_lost(&self, expired: i64) {
         log::error!(
             "{} ({}): {expired} events had expired at the hub before they were read here; they are in the loss ledger",
             self.progress.subject(),
             self.partition
         );
-        let reason = "expired at the hub before it was read";
-        Ok(self.intake.lose(&self.partition, expired.unsigned_abs(), 0, reason).await?)
     }
 
     /// Numbers follow each other. Those that do not come have expired while nothing was asked for, or the hub has compacted
