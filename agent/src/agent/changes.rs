@@ -54,7 +54,8 @@ impl Changes {
 fn changed_sources(old: &Config, new: &Config) -> Vec<String> {
     let mut changed = differing(&old.sources, &new.sources, |source| source.kind.clone());
     for name in new.hubs().into_keys() {
-        let finds_another = old.control != new.control || old.targets_of(&name) != new.targets_of(&name);
+        let sinks = |config: &Config| (config.targets_of(&name), config.has_local_sink(&name));
+        let finds_another = old.control != new.control || sinks(old) != sinks(new);
         if finds_another && !changed.contains(&name) {
             changed.push(name);
         }
@@ -141,9 +142,13 @@ mod tests {
             let loaded = Config::parse(text.as_bytes(), Path::new("/srv"), &Environment::made_up([]));
             loaded.expect("the test's config is right").config
         };
-        let other_sink = of_hub.replace("sinks.one", "sinks.two");
-        let changed = Changes::between(&config(&of_hub), &config(&other_sink));
-        assert_eq!(changed.sources, ["b"]);
+        let hub_sink = "[sinks.far]\ntype = \"eventhub\"\ninputs = [\"b\"]\nconnection_string = \"Endpoint=sb://far.example/;\
+                        SharedAccessKeyName=n;SharedAccessKey=a2V5;EntityPath=eh1\"\n";
+        let (other_name, more) = (of_hub.replace("sinks.one", "sinks.two"), format!("{of_hub}{hub_sink}"));
+        let only_far = more.replace("\"a\", \"b\"", "\"a\"");
+        let sources = |from: &str, to: &str| Changes::between(&config(from), &config(to)).sources;
+        assert_eq!(sources(&of_hub, &other_name), [""; 0], "where a sink on this machine is, the table does not say");
+        assert_eq!((sources(&of_hub, &more), sources(&more, &only_far)), (vec!["b".to_owned()], vec!["b".to_owned()]));
         let other_hub = of_hub.replace("eh1", "eh2");
         let changed = Changes::between(&config(&of_hub), &config(&other_hub));
         assert_eq!((changed.sources, changed.sinks), (vec!["b".to_owned()], vec!["one".to_owned()]));

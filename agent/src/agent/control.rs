@@ -74,5 +74,6 @@ pub(super) fn table_of(config: &Config, name: &str, control: Option<&Arc<dyn Con
 /// How far the sinks of the source called `name` have come.
 #[cfg(feature = "eventhub")]
 pub(super) fn checkpoints_of(config: &Config, name: &str, control: Option<&Arc<dyn Control>>) -> Checkpoints {
-    Checkpoints { control: control.cloned(), targets: config.targets_of(name) }
+    let (targets, has_local) = (config.targets_of(name), config.has_local_sink(name));
+    Checkpoints { control: control.cloned(), targets, has_local }
 }

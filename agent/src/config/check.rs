@@ -262,9 +262,7 @@ impl<'p> Checker<'_, 'p, '_> {
                                for all of them";
                 self.error(&path, problem, "give each sink a source with a consumer group of its own");
             }
-            let is_local = |sink: &&SinkConfig| matches!(sink.kind, SinkKind::File(_) | SinkKind::Stdout(_));
-            let takes = |sink: &&SinkConfig| sink.inputs.iter().any(|input| input == name);
-            if self.parts.sinks.values().filter(takes).any(|sink| is_local(&sink)) {
+            if targets.iter().any(Target::is_local) {
                 let problem = "is \"balanced\", and its events go into a sink that is on this machine only: who takes a \
                                partition over could not go on there";
                 self.error(&path, problem, "let it read \"all\", or give it a sink that all agents reach");

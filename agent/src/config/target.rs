@@ -3,8 +3,9 @@
 //!
 //! The namespace is the agent's id, the hub is the stream, and the partition is the stream's, whatever the source: `0`
 //! where there is only one, the path of a tailed file, what the topic's level says for MQTT. Of an event hub they are its
-//! own, which are the same for every agent that reads it. What a single sink is to get
-//! again (`dead-letter retry`) has a partition of its own, whose name ends in `/sink`.
+//! own, which are the same for every agent that reads it, unless the sink is on this machine: then it is this agent's own,
+//! as for any other source. What a single sink is to get again (`dead-letter retry`) has a partition of its own, whose name
+//! ends in `/sink`.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,9 +13,6 @@ use super::{Config, SinkKind};
 #[cfg(feature = "eventhub")]
 use super::{SourceConfig, SourceKind};
 use crate::contract::{HubId, Target};
-
-/// The schema of what has none: it is on this machine.
-const LOCAL: &str = "local";
 
 impl Config {
     /// The hubs that streams come from, whose partitions other agents know by the same names.
@@ -33,10 +31,19 @@ impl Config {
 }
 
 impl Config {
-    /// Where the sinks of the source called `name` take its events.
+    /// Where the sinks of the source called `name` take its events that are not on this machine.
     pub fn targets_of(&self, name: &str) -> Vec<Target> {
-        let takes = self.sinks.iter().filter(|(_, sink)| sink.inputs.iter().any(|input| input == name));
-        takes.map(|(name, sink)| sink.kind.target(name)).collect()
+        self.all_targets_of(name).filter(|target| !target.is_local()).collect()
+    }
+
+    /// Whether a sink of the source called `name` is on this machine, and has what no other agent has.
+    pub fn has_local_sink(&self, name: &str) -> bool {
+        self.all_targets_of(name).any(|target| target.is_local())
+    }
+
+    fn all_targets_of(&self, name: &str) -> impl Iterator<Item = Target> {
+        let takes = self.sinks.iter().filter(move |(_, sink)| sink.inputs.iter().any(|input| input == name));
+        takes.map(|(name, sink)| sink.kind.target(name))
     }
 
     /// Whether partitions of a hub are shared out with other agents, and claims are needed for that.
@@ -68,16 +75,12 @@ impl SinkKind {
         match self {
             #[cfg(feature = "eventhub")]
             Self::EventHub(settings) => settings.target(),
-            Self::File(_) => local("file", name),
+            Self::File(_) => Target::local("file", name),
             #[cfg(feature = "postgres")]
             Self::Postgres(settings) => settings.target(),
             #[cfg(feature = "snowpipe")]
             Self::Snowpipe(settings) => settings.target(),
-            Self::Stdout(_) => local("stdout", name),
+            Self::Stdout(_) => Target::local("stdout", name),
         }
     }
-}
-
-fn local(kind: &str, name: &str) -> Target {
-    Target { database: kind.to_owned(), schema: LOCAL.to_owned(), table: name.to_owned() }
 }

@@ -20,12 +20,27 @@ pub struct Target {
     pub table: String,
 }
 
+impl Target {
+    /// The schema of what has none: it is on this machine.
+    const LOCAL: &str = "local";
+
+    /// That of the sink called `name` on this machine.
+    pub fn local(kind: &str, name: &str) -> Self {
+        Self { database: kind.to_owned(), schema: Self::LOCAL.to_owned(), table: name.to_owned() }
+    }
+
+    /// Whether it is on this machine, so that another agent's of the same name is another one.
+    pub fn is_local(&self) -> bool {
+        self.schema == Self::LOCAL && ["file", "stdout"].contains(&self.database.as_str())
+    }
+}
+
 /// The primary key of a row of the control table: whose events, and where they go.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CheckpointKey {
-    /// Of an Event Hub, its namespace; else the agent's id.
+    /// Of an Event Hub whose events do not stay on this machine, its namespace; else the agent's id.
     pub namespace: String,
-    /// The Event Hub; else the stream.
+    /// The same Event Hub; else the stream.
     pub hub: String,
     /// Where they go.
     pub target: Target,
@@ -51,7 +66,7 @@ impl CheckpointKey {
 
     /// The key of `partition` on its way from the agent called `agent_id` to `target`.
     pub fn new(agent_id: &str, partition: &PartitionId, target: &Target) -> Self {
-        if let Some(hub) = &partition.hub {
+        if let Some(hub) = partition.hub.as_ref().filter(|_| !target.is_local()) {
             return Self::of_hub(hub, &partition.name, target);
         }
         Self {
@@ -68,9 +83,11 @@ impl CheckpointKey {
         Self { namespace, hub, target: target.clone(), partition: partition.to_owned() }
     }
 
-    /// The key under which the stream's checkpoint was kept before it was renamed. A hub's bears no name of ours.
+    /// The key under which the stream's checkpoint was kept before it was renamed. One that other agents have too bears no
+    /// name of ours.
     pub fn former(&self, partition: &PartitionId) -> Option<Self> {
-        let former = partition.renamed_from.clone().filter(|_| partition.hub.is_none())?;
+        let is_ours = partition.hub.is_none() || self.target.is_local();
+        let former = partition.renamed_from.clone().filter(|_| is_ours)?;
         Some(Self { hub: former, ..self.clone() })
     }
 }
@@ -184,3 +201,32 @@ impl fmt::Display for ControlError {
 }
 
 impl std::error::Error for ControlError {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use forebay_buffer::Numbering;
+
+    use super::*;
+
+    #[test]
+    fn what_stays_on_a_machine_has_rows_of_its_agent_also_where_it_comes_from_a_hub() {
+        let hub = HubId { namespace: "ns".into(), hub: "eh".into(), consumer_group: "$Default".into() };
+        let partition = PartitionId {
+            stream: "line1".into(),
+            renamed_from: Some("line0".into()),
+            name: "3".into(),
+            numbering: Numbering::Shared { created: 7 },
+            hub: Some(Arc::new(hub.clone())),
+        };
+        let (files, table) =
+            (Target::local("file", "files"), Target { database: "d".into(), ..Target::local("", "t") });
+        let key = |agent, target| CheckpointKey::new(agent, &partition, target);
+        assert_eq!(key("gw-1", &files).values(), ["gw-1", "line1", "file", "local", "files", "3"]);
+        assert_eq!(key("gw-1", &files).former(&partition).map(|key| key.hub), Some("line0".to_owned()));
+        assert_eq!(key("gw-1", &table), key("gw-2", &table));
+        assert_eq!(key("gw-1", &table), CheckpointKey::of_hub(&hub, "3", &table));
+        assert_eq!(key("gw-1", &table).former(&partition), None);
+    }
+}

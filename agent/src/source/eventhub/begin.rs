@@ -22,8 +22,10 @@ const ANOTHER_HUB: &str = "the hub was created before the one that was read unti
 pub struct Checkpoints {
     /// The table. `None`: there is none, and what is here is all there is to know.
     pub control: Option<Arc<dyn Control>>,
-    /// Where each sink takes the events.
+    /// Where each sink that is not on this machine takes the events.
     pub targets: Vec<Target>,
+    /// Whether there is another, which needs all that was not delivered to it from here: nothing may be passed over.
+    pub has_local: bool,
 }
 
 /// The rows of partitions that begin together: whoever needs them first asks for all.
@@ -74,20 +76,27 @@ impl Checkpoints {
         created: i64,
         preloaded: Option<&Preloaded>,
     ) -> Result<Rows, ControlError> {
-        let Some(control) = &self.control else { return Ok(Rows::default()) };
+        let Some(control) = self.control.as_ref().filter(|_| !self.targets.is_empty()) else {
+            return Ok(Rows::default());
+        };
         let keys: Vec<_> = self.targets.iter().map(|target| CheckpointKey::of_hub(hub, partition, target)).collect();
         let found = match preloaded {
             Some(preloaded) => preloaded.get(&**control).await?,
             None => &control.load(&keys).await?,
         };
         let rows = keys.iter().map(|key| found.iter().find(|row| row.key == *key));
-        compare(rows, created, control.place()).map_err(ControlError::Stop)
+        compare(rows, !self.has_local, created, control.place()).map_err(ControlError::Stop)
     }
 }
 
-/// The least of what the sinks have. One without a row has nothing.
-fn compare<'r>(rows: impl Iterator<Item = Option<&'r ControlRow>>, created: i64, place: &str) -> Result<Rows, String> {
-    let (mut least, mut complete, mut is_recreated): (Option<Position>, _, _) = (None, true, false);
+/// The least of what the sinks have. One without a row has nothing, and so has one that has no row there (not `complete`).
+fn compare<'r>(
+    rows: impl Iterator<Item = Option<&'r ControlRow>>,
+    mut complete: bool,
+    created: i64,
+    place: &str,
+) -> Result<Rows, String> {
+    let (mut least, mut is_recreated): (Option<Position>, _) = (None, false);
     for row in rows {
         let Some(row) = row else {
             complete = false;
@@ -162,7 +171,7 @@ mod tests {
     }
 
     fn of(rows: &[Option<ControlRow>]) -> Result<Rows, String> {
-        compare(rows.iter().map(Option::as_ref), 9, "the table")
+        compare(rows.iter().map(Option::as_ref), true, 9, "the table")
     }
 
     #[test]
@@ -172,6 +181,13 @@ mod tests {
         assert_eq!(rows, Rows { passed: Some(least), is_recreated: false });
         assert_eq!(of(&[Some(row(9, 7)), None]), Ok(Rows::default()));
         assert_eq!(of(&[]), Ok(Rows::default()));
+    }
+
+    #[test]
+    fn nothing_is_passed_over_where_a_sink_has_no_row_for_it_is_on_this_machine() {
+        let beside_one = |row: ControlRow| compare([Some(&row)].into_iter(), false, 9, "the table");
+        assert_eq!(beside_one(row(9, 7)), Ok(Rows::default()));
+        assert_eq!(beside_one(row(8, 7)), Ok(Rows { passed: None, is_recreated: true }));
     }
 
     #[test]
