@@ -7,7 +7,10 @@ use std::{
 };
 
 use forebay_buffer::Offset;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::{
+    future::{join_all, try_join_all},
+    stream::{FuturesUnordered, StreamExt},
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -58,6 +61,8 @@ pub(super) struct Session<'a> {
     intake: &'a Intake,
     created: Arc<Created>,
     lanes: BTreeMap<String, Running>,
+    /// When the claims are renewed next, and it is seen what should be read.
+    next_look: Instant,
     /// How many lanes were started: each has a number, for the end of one may be told when another is there.
     started: u64,
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
@@ -79,13 +84,13 @@ impl<'a> Session<'a> {
         standing: &'a mut Standing,
         intake: &'a Intake,
     ) -> Self {
-        let (created, lanes) = (Arc::default(), BTreeMap::new());
-        Self { source, connection, standing, intake, created, lanes, started: 0, ended: mpsc::unbounded_channel() }
+        let (created, lanes, next_look) = (Arc::default(), BTreeMap::new(), Instant::now());
+        let ended = mpsc::unbounded_channel();
+        Self { source, connection, standing, intake, created, lanes, next_look, started: 0, ended }
     }
 
     /// Reads until told to stop, or until the connection ends.
     pub(super) async fn run(&mut self, shutdown: &mut Shutdown) -> Result<(), End> {
-        let mut next_look = Instant::now();
         loop {
             let expiry = self.expiry();
             tokio::select! {
@@ -98,9 +103,10 @@ impl<'a> Session<'a> {
                         self.lane_ended(&partition, end).await?;
                     }
                 }
-                () = sleep_until(next_look) => {
+                () = sleep_until(self.next_look) => {
+                    self.next_look = Instant::now() + self.interval();
                     self.look(shutdown).await?;
-                    next_look = Instant::now() + self.interval();
+                    self.next_look = Instant::now() + self.interval();
                 }
             }
         }
@@ -193,7 +199,7 @@ impl<'a> Session<'a> {
             error = self.connection.ended() => return Err(End::Lost(error)),
             () = shutdown.requested() => return Ok(()),
         };
-        let (lost, ours) = (claims.lost(), claims.ours());
+        let lost = claims.lost();
         let (progress, is_certain) = (&self.source.progress, turn.is_ok());
         match turn {
             Err(error) => progress.enter(CLAIMS, Condition::Waiting(error.to_string())),
@@ -207,6 +213,8 @@ impl<'a> Session<'a> {
             Ok(false) => progress.leave(CLAIMS),
         }
         self.lose(&lost).await?;
+        // That may have taken long.
+        let ours = self.standing.claims.as_ref().map(Claims::ours).unwrap_or_default();
         if is_certain {
             self.explain(&ours);
         }
@@ -300,12 +308,18 @@ impl<'a> Session<'a> {
 
     /// Leaves what may be another's by now.
     async fn leave_expired(&mut self) -> Result<(), End> {
+        let expired = self.expired();
+        self.leave(&expired).await.map(drop)
+    }
+
+    /// What may be another's by now.
+    fn expired(&mut self) -> Vec<String> {
         let expired = self.standing.claims.as_mut().map(Claims::expire).unwrap_or_default();
         if !expired.is_empty() {
             let (subject, names) = (self.source.progress.subject(), expired.join(", "));
             log::warn!("{subject}: the claims to {names} could not be renewed in time");
         }
-        self.leave(&expired).await.map(drop)
+        expired
     }
 
     /// Takes back what is another's.
@@ -344,25 +358,65 @@ impl<'a> Session<'a> {
         (created, oldest)
     }
 
-    /// Ends the reading of partitions, and keeps delivery away from them: from all at once, for each may take long. Of which
-    /// something is here that was not delivered.
+    /// Ends the reading of partitions, and keeps delivery away from them: from all at once, for each may take long. The other
+    /// claims are renewed meanwhile, and what they are for is left too if that fails. Of which something is here that was
+    /// not delivered.
     async fn leave(&mut self, partitions: &[String]) -> Result<Vec<String>, End> {
+        let mut undelivered = Vec::new();
+        let mut leaving = FuturesUnordered::new();
+        leaving.push(self.begin_to_leave(partitions.to_vec()));
+        loop {
+            let (expiry, next_look) = (self.expiry(), self.next_look);
+            let Standing { claims, partitions: all, .. } = &mut *self.standing;
+            let renewed = async {
+                sleep_until(next_look).await;
+                match claims {
+                    // What has come of it is seen at the next look.
+                    Some(claims) => drop(claims.turn(all).await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                left = leaving.next() => match left {
+                    Some(left) => undelivered.extend(left.map_err(End::Intake)?),
+                    None => break,
+                },
+                () = elapsed(expiry) => {
+                    let expired = self.expired();
+                    leaving.push(self.begin_to_leave(expired));
+                }
+                () = renewed => self.next_look = Instant::now() + self.interval(),
+            }
+        }
+        undelivered.retain(|partition| partitions.contains(partition));
+        Ok(undelivered)
+    }
+
+    /// Has lanes end, and forgets them. The rest takes its time.
+    fn begin_to_leave(
+        &mut self,
+        partitions: Vec<String>,
+    ) -> impl Future<Output = Result<Vec<String>, IntakeError>> + use<'a> {
         let lanes: Vec<_> = partitions.iter().filter_map(|partition| self.lanes.remove(partition)).collect();
         for lane in &lanes {
             lane.switch.send_replace(true);
         }
-        // What a lane has handed over may wait for room, and would never be answered; and it may just be asking where to
-        // resume, so that this comes first and last.
-        let mut undelivered = suspend(self.intake, partitions).await.map_err(End::Intake)?;
-        if !lanes.is_empty() {
-            join_all(lanes.into_iter().map(await_end)).await;
-            undelivered = suspend(self.intake, partitions).await.map_err(End::Intake)?;
-        }
-        for partition in partitions {
+        for partition in &partitions {
             self.standing.stopped.remove(partition);
-            self.source.progress.leave(partition);
         }
-        Ok(undelivered)
+        let (intake, progress) = (self.intake, &self.source.progress);
+        async move {
+            // What a lane has handed over may wait for room, and would never be answered; and it may just be asking where
+            // to resume, so that this comes first and last.
+            let mut undelivered = suspend(intake, &partitions).await?;
+            if !lanes.is_empty() {
+                join_all(lanes.into_iter().map(await_end)).await;
+                undelivered = suspend(intake, &partitions).await?;
+            }
+            partitions.iter().for_each(|partition| progress.leave(partition));
+            Ok(undelivered)
+        }
     }
 }
 
