@@ -199,33 +199,33 @@ pub(super) fn write_time(out: &mut Vec<u8>, time: Timestamp) {
     const MICROS_A_DAY: i64 = 86_400_000_000;
     let (days, micros) = (time.0.div_euclid(MICROS_A_DAY), time.0.rem_euclid(MICROS_A_DAY));
     let (year, month, day) = civil(days);
-    out.push(b'"');
-    if (0..=9999).contains(&year) {
-        push_digits::<4>(out, year);
-    } else {
-        write!(out, "{year:+05}").expect("memory takes all writes");
-    }
-    out.push(b'-');
-    push_digits::<2>(out, month);
-    out.push(b'-');
-    push_digits::<2>(out, day);
     let seconds = micros / 1_000_000;
-    for (mark, part) in [(b'T', seconds / 3600), (b':', seconds / 60 % 60), (b':', seconds % 60)] {
-        out.push(mark);
-        push_digits::<2>(out, part);
+    let mut text = *b"\"0000-00-00T00:00:00.000000Z\"";
+    let parts = [
+        (6..8, month),
+        (9..11, day),
+        (12..14, seconds / 3600),
+        (15..17, seconds / 60 % 60),
+        (18..20, seconds % 60),
+        (21..27, micros % 1_000_000),
+    ];
+    for (at, number) in parts {
+        set_digits(&mut text[at], number);
     }
-    out.push(b'.');
-    push_digits::<6>(out, micros % 1_000_000);
-    out.extend_from_slice(b"Z\"");
+    if (0..=9999).contains(&year) {
+        set_digits(&mut text[1..5], year);
+        out.extend_from_slice(&text);
+    } else {
+        write!(out, "\"{year:+05}").expect("memory takes all writes");
+        out.extend_from_slice(&text[5..]);
+    }
 }
 
-fn push_digits<const N: usize>(out: &mut Vec<u8>, mut number: i64) {
-    let mut digits = [b'0'; N];
+fn set_digits(digits: &mut [u8], mut number: i64) {
     for digit in digits.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
         number /= 10;
     }
-    out.extend_from_slice(&digits);
 }
 
 /// Year, month and day of a count of days since 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date

@@ -1,13 +1,8 @@
 //! Rows into requests: newline-delimited JSON, compressed with zstd, each as large as the service takes.
 
-use std::io::{self, Write};
-
 use forebay_buffer::Offset;
-use zstd::stream::write::Encoder;
+use zstd::{bulk::Compressor, zstd_safe::compress_bound};
 
-/// What a compressor may have taken and not written yet: a block that is being filled, one that is being written, and
-/// what they may grow by. Until so much has come, no more comes out than went in.
-const HELD_BYTES: usize = 512 << 10;
 /// The fastest: what lies between it and the default is a tenth of the size, for twice the work.
 const LEVEL: i32 = 1;
 
@@ -32,47 +27,39 @@ impl Request {
     }
 }
 
-/// Fills requests of at most so many bytes, in order.
+/// Fills requests of at most so many bytes, in order. What may be larger by then is not compressed together: a compressor
+/// that has all of it at once is faster than one that is given row after row, and needs no copy of it.
 pub(super) struct Packer {
     limit: usize,
     limit_alone: usize,
-    open: Option<Open>,
-    done: Vec<Request>,
-}
-
-struct Open {
-    encoder: Encoder<'static, Vec<u8>>,
-    given_bytes: usize,
+    compressor: Compressor<'static>,
+    rows: Vec<u8>,
     offsets: Vec<Offset>,
+    done: Vec<Request>,
 }
 
 impl Packer {
     /// A row by itself may take `limit_alone` bytes.
     pub(super) fn new(limit: usize, limit_alone: usize) -> Self {
-        Self { limit, limit_alone, open: None, done: Vec::new() }
+        let compressor = Compressor::new(LEVEL).expect("it is a level, and there is memory");
+        Self { limit, limit_alone, compressor, rows: Vec::new(), offsets: Vec::new(), done: Vec::new() }
     }
 
     /// Adds a row. One that is too large even by itself is left out: the error is its size, compressed.
     pub(super) fn push(&mut self, offset: Offset, row: &[u8]) -> Result<(), usize> {
-        if zstd::zstd_safe::compress_bound(row.len()) > self.limit {
-            self.close();
-            let alone = Open::with(offset, row).and_then(Open::finish).expect("memory takes all writes");
-            return match alone.body.len() {
-                size if size > self.limit_alone => Err(size),
-                _ => {
-                    self.done.push(alone);
-                    Ok(())
-                }
-            };
-        }
-        if self.open.as_ref().is_some_and(|open| open.may_become(row.len()) > self.limit) {
+        if compress_bound(self.rows.len() + row.len()) > self.limit {
             self.close();
         }
-        match &mut self.open {
-            Some(open) => open.push(offset, row).expect("memory takes all writes"),
-            None => self.open = Some(Open::with(offset, row).expect("memory takes all writes")),
+        self.rows.extend_from_slice(row);
+        self.offsets.push(offset);
+        if compress_bound(row.len()) <= self.limit {
+            return Ok(());
         }
-        Ok(())
+        self.close();
+        match self.done.pop_if(|alone| alone.body.len() > self.limit_alone) {
+            Some(alone) => Err(alone.body.len()),
+            None => Ok(()),
+        }
     }
 
     /// All of them.
@@ -82,33 +69,15 @@ impl Packer {
     }
 
     fn close(&mut self) {
-        let closed = self.open.take().map(|open| open.finish().expect("memory takes all writes"));
-        self.done.extend(closed);
-    }
-}
-
-impl Open {
-    fn with(offset: Offset, row: &[u8]) -> io::Result<Self> {
-        let mut open = Self { encoder: Encoder::new(Vec::new(), LEVEL)?, given_bytes: 0, offsets: Vec::new() };
-        open.push(offset, row)?;
-        Ok(open)
-    }
-
-    fn push(&mut self, offset: Offset, row: &[u8]) -> io::Result<()> {
-        self.encoder.write_all(row)?;
-        self.given_bytes += row.len();
-        self.offsets.push(offset);
-        Ok(())
-    }
-
-    /// How large it is at most with a row of `size` bytes more.
-    fn may_become(&self, size: usize) -> usize {
-        let held = zstd::zstd_safe::compress_bound(self.given_bytes.min(HELD_BYTES) + size);
-        self.encoder.get_ref().len() + held
-    }
-
-    fn finish(self) -> io::Result<Request> {
-        Ok(Request { body: self.encoder.finish()?, offsets: self.offsets })
+        if self.offsets.is_empty() {
+            return;
+        }
+        let mut body = Vec::with_capacity(compress_bound(self.rows.len()));
+        self.compressor.compress_to_buffer(&self.rows, &mut body).expect("there is room for the worst case");
+        // It waits for its turn, and then for the service.
+        body.shrink_to_fit();
+        self.done.push(Request { body, offsets: std::mem::take(&mut self.offsets) });
+        self.rows.clear();
     }
 }
 
@@ -157,6 +126,10 @@ mod tests {
         let (requests, left_out) = packed(1 << 20, &rows);
         assert_eq!((left_out.len(), requests.iter().map(|request| request.offsets.len()).sum::<usize>()), (0, 20));
         assert!(requests.iter().all(|request| request.body.len() < 10_000), "{:?}", sizes(&requests));
+        assert!(
+            requests.iter().all(|request| request.body.capacity() < 20_000),
+            "no memory is held for the worst case"
+        );
     }
 
     #[test]
