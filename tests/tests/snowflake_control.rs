@@ -173,7 +173,7 @@ async fn a_hybrid_table_that_is_read_too_early_deceives_nobody() {
     let (one, other) = (table(&account), table(&account));
     account.set(&json!({ "stale_reads_ms": 100 }));
     // It is made, and the answer says that it failed.
-    account.arm(&json!({ "operation": "statement", "phase": "answer", "action": "refuse", "status": 422, "skip": 1,
+    account.arm(&json!({ "operation": "statement", "phase": "answer", "action": "refuse", "status": 422, "skip": 2,
                          "body": r#"{"code":"000604","message":"SQL execution canceled"}"# }));
     let won = one.bid(&shares(), &[bid("0", None, "gw1", "a1")]).await;
     assert_eq!(won, Ok(vec!["0".to_owned()]));

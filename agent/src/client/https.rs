@@ -34,7 +34,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_SHOWN: usize = 400;
 
 /// No server is left alone for longer, whatever it asks for.
-#[cfg(feature = "azure")]
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// The longest that a connection, TLS upon it included, may take to be made.
@@ -103,7 +102,6 @@ pub(super) fn shown(text: &str) -> String {
 
 /// How long a server asks to be left alone (RFC 9110 section 10.2.3): seconds, or a date, which `date` by the same clock
 /// tells from now.
-#[cfg(feature = "azure")]
 pub(super) fn retry_after(value: &str, date: Option<i64>) -> Option<Duration> {
     let seconds = value.trim().parse().ok().or_else(|| {
         let then = jiff::fmt::rfc2822::parse(value).ok()?.timestamp().as_second();

@@ -13,12 +13,10 @@ use ureq::{
 use zeroize::Zeroizing;
 
 use super::Snowflake;
-use crate::client::https::{failure, may_have_arrived, shown};
+use crate::client::https::{failure, may_have_arrived, retry_after, shown};
 
 /// No answer is longer, unpacked: results come in parts, of which some are of this order.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
-/// No server is left alone for longer, whatever it asks for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// A request.
 pub(super) struct Call {
@@ -142,15 +140,6 @@ impl Answer {
         let said: Vec<_> = [code, text].into_iter().filter(|part| !part.is_empty()).collect();
         format!("{}{}{}", self.status, if said.is_empty() { "" } else { ": " }, said.join(": "))
     }
-}
-
-/// RFC 9110 section 10.2.3: seconds, or a date.
-fn retry_after(value: &str, date: Option<i64>) -> Option<Duration> {
-    let seconds = value.trim().parse().ok().or_else(|| {
-        let then = jiff::fmt::rfc2822::parse(value).ok()?.timestamp().as_second();
-        u64::try_from(then - date?).ok()
-    });
-    seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE))
 }
 
 /// Whether `text` is a name for an error, and no sentence.
