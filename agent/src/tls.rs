@@ -3,6 +3,8 @@
 
 #[cfg(feature = "tls-client")]
 pub mod client;
+#[cfg(any(feature = "postgres", feature = "snowpipe"))]
+pub(crate) mod der;
 mod validity;
 
 use std::{

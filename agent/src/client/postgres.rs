@@ -12,6 +12,7 @@ mod identifier;
 mod ownership;
 mod settings;
 mod socket;
+mod tls;
 mod url;
 
 pub use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};

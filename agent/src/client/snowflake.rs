@@ -6,7 +6,6 @@
 
 mod account;
 mod channel;
-mod der;
 mod error;
 mod exchange;
 mod identifier;

@@ -18,15 +18,14 @@ use tokio::{
     time::timeout,
 };
 use tokio_postgres::{
-    AsyncMessage, Client, Config, CopyInSink, NoTls, SimpleQueryMessage, Statement,
-    config::SslMode as Negotiation,
-    tls::{MakeTlsConnect, TlsConnect},
+    AsyncMessage, Client, Config, CopyInSink, NoTls, SimpleQueryMessage, Statement, config::SslMode as Negotiation,
+    tls::TlsConnect,
 };
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     Class, Error, OLDEST_SERVER, Password, Settings, SslMode,
     socket::{Address, Socket},
+    tls::Connector,
 };
 use crate::{
     client::azure::{self, Credential, Token},
@@ -183,11 +182,9 @@ impl Server {
 
     async fn encrypted(&self, negotiation: Negotiation, password: Option<&Secret>) -> Result<Connection, Error> {
         let tls = self.tls().await?;
-        let mut connector = MakeRustlsConnect::new((*tls.config()).clone());
-        let Ok(connector) = MakeTlsConnect::<Socket>::make_tls_connect(&mut connector, &self.settings.host);
         let socket = self.open().await?;
         let used = Arc::new(AtomicBool::new(false));
-        let connector = Noting { connector, used: Arc::clone(&used) };
+        let connector = Connector { config: tls.config(), host: self.settings.host.clone(), used: Arc::clone(&used) };
         let mut connection = log_in(socket, connector, &self.settings, negotiation, password).await?;
         if used.load(Ordering::Relaxed) {
             connection.encryption = Encryption::Tls;
@@ -243,23 +240,6 @@ fn is_refused_like_this(error: &Error) -> bool {
 /// Whether libpq would try `prefer` again without TLS: the server will not have it, or the handshake failed.
 fn may_be_plain(error: &Error) -> bool {
     is_refused_like_this(error) || matches!(error, Error::Login(message) if message.contains("TLS"))
-}
-
-/// Notes whether TLS came to be used: under `prefer` the server decides.
-struct Noting<T> {
-    connector: T,
-    used: Arc<AtomicBool>,
-}
-
-impl<T: TlsConnect<Socket>> TlsConnect<Socket> for Noting<T> {
-    type Stream = T::Stream;
-    type Error = T::Error;
-    type Future = T::Future;
-
-    fn connect(self, stream: Socket) -> T::Future {
-        self.used.store(true, Ordering::Relaxed);
-        self.connector.connect(stream)
-    }
 }
 
 async fn log_in<T>(

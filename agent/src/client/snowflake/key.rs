@@ -11,8 +11,10 @@ use ring::{digest, pbkdf2, signature::KeyPair, signature::RsaKeyPair};
 use rustls::pki_types::alg_id;
 use zeroize::Zeroizing;
 
-use super::der::{BIT_STRING, INTEGER, OBJECT, OCTETS, Reader, SEQUENCE, encode};
-use crate::secret::{Secret, SecretSource};
+use crate::{
+    secret::{Secret, SecretSource},
+    tls::der::{BIT_STRING, INTEGER, OBJECT, OCTETS, Reader, SEQUENCE, encode},
+};
 
 /// More rounds than anybody takes: with so many it would seem to hang.
 const MAX_ROUNDS: u32 = 10_000_000;

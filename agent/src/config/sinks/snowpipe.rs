@@ -103,8 +103,9 @@ static MAX_IN_FLIGHT: Key<Size> = Key::with_default(
     "max_in_flight",
     Size { min: 64 << 10, max: 1 << 30 },
     r#""8MiB""#,
-    "The most bytes of events of one partition that are sent and not committed yet, which takes seconds. Memory is held for \
-     two partitions that have so many. One batch always may be.",
+    "The most bytes of events of one partition that are sent and not committed yet, which takes seconds. They stay in the \
+     buffer: memory is held for what is being read and sent, at most as much as two partitions may have in flight. One \
+     batch always may be.",
 );
 
 static POLL_INTERVAL: Key<Time> = Key::with_default(

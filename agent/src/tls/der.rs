@@ -1,21 +1,24 @@
-//! As much of DER (ITU-T X.690) as the files of keys need.
+//! As much of DER (ITU-T X.690) as keys and certificates need.
 
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const OCTETS: u8 = 0x04;
-pub(super) const OBJECT: u8 = 0x06;
-pub(super) const SEQUENCE: u8 = 0x30;
+#[cfg(feature = "snowpipe")]
+pub(crate) const INTEGER: u8 = 0x02;
+#[cfg(feature = "snowpipe")]
+pub(crate) const BIT_STRING: u8 = 0x03;
+#[cfg(feature = "snowpipe")]
+pub(crate) const OCTETS: u8 = 0x04;
+pub(crate) const OBJECT: u8 = 0x06;
+pub(crate) const SEQUENCE: u8 = 0x30;
 
 /// Reads one value after the other.
-pub(super) struct Reader<'d>(&'d [u8]);
+pub(crate) struct Reader<'d>(&'d [u8]);
 
 impl<'d> Reader<'d> {
-    pub(super) fn new(der: &'d [u8]) -> Self {
+    pub(crate) fn new(der: &'d [u8]) -> Self {
         Self(der)
     }
 
     /// The contents of the next value if it has this `tag`. If not, nothing is read.
-    pub(super) fn take(&mut self, tag: u8) -> Option<&'d [u8]> {
+    pub(crate) fn take(&mut self, tag: u8) -> Option<&'d [u8]> {
         let (&[found, first], rest) = self.0.split_first_chunk::<2>()?;
         let (length, rest) = match first {
             0..=0x7f => (usize::from(first), rest),
@@ -30,7 +33,8 @@ impl<'d> Reader<'d> {
 }
 
 /// One value of these `parts`, at most 64 KiB.
-pub(super) fn encode(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+#[cfg(feature = "snowpipe")]
+pub(crate) fn encode(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let contents = parts.concat();
     let length = u16::try_from(contents.len()).expect("public keys have less than 64 KiB").to_be_bytes();
     let mut value = vec![tag];
@@ -43,7 +47,7 @@ pub(super) fn encode(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     value
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "snowpipe"))]
 mod tests {
     use super::*;
 
