@@ -49,6 +49,8 @@ use crate::{
 const NO_LANE: &str = "";
 /// What follows the name of a partition whose events are for one sink only.
 const OF_THIS_SINK: &str = "/sink";
+/// So many batches a lane may be reading and sending, where the sink does not keep them any longer.
+const BATCHES_IN_HAND: u64 = 4;
 
 /// Delivers the streams of one sink.
 pub struct Delivery {
@@ -155,7 +157,8 @@ impl Delivery {
 
     async fn feed(&self, limits: BatchLimits) -> Result<Feed, Error> {
         let (buffer, window_bytes) = (self.buffer.clone(), self.sink.window_bytes());
-        blocking(move || Feed::new(&buffer, limits, window_bytes)).await
+        let most = if self.sink.keeps_batches() { u64::MAX } else { BATCHES_IN_HAND * limits.max_bytes as u64 };
+        blocking(move || Feed::new(&buffer, limits, window_bytes.min(most))).await
     }
 
     /// The partitions to deliver: all of the streams, but for what another sink is to get again.

@@ -57,7 +57,7 @@ fn an_account_a_key_and_a_table_are_enough() {
     assert_eq!((settings.pipe.as_str(), &settings.channel), ("EVENTS-STREAMING", &None));
     assert_eq!((settings.shape, settings.on_row_error), (Shape::Events, OnRowError::Stop));
     assert_eq!((settings.batch.max_events, settings.batch.max_bytes), (10_000, 1 << 20));
-    assert_eq!((settings.max_in_flight_bytes, settings.poll_interval), (8 << 20, Duration::from_millis(250)));
+    assert_eq!((settings.max_in_flight_bytes, settings.poll_interval), (16 << 20, Duration::from_millis(250)));
     assert_eq!(parse(OWN, &Environment::made_up([])).expect("it is right").warnings, []);
 }
 

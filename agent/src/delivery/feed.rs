@@ -12,8 +12,8 @@ use crate::contract::{Batch, BatchLimits};
 
 /// Memory is handed out in pieces of this size.
 const PIECE_BYTES: usize = 1024;
-/// Lanes that may fill their windows at the same time: those that wait for a destination must not hold up the others.
-const FULL_WINDOWS: usize = 2;
+/// Lanes that may hold all they may at the same time: those that wait for a destination must not hold up the others.
+const FULL_LANES: usize = 2;
 
 /// The way from the buffer into the lanes of one sink. Clones share the connection and the bound.
 #[derive(Clone)]
@@ -35,11 +35,10 @@ pub(super) struct Loaded {
 }
 
 impl Feed {
-    /// With memory for two full windows and a batch, however many lanes there are (Promise 5). Blocks.
-    pub(super) fn new(buffer: &Buffer, limits: BatchLimits, window_bytes: u64) -> Result<Self, Error> {
-        let window_bytes = usize::try_from(window_bytes).unwrap_or(usize::MAX / 4).max(limits.max_bytes);
-        let pieces =
-            (FULL_WINDOWS * window_bytes.div_ceil(PIECE_BYTES) + pieces_of(limits)).min(Semaphore::MAX_PERMITS);
+    /// With memory for twice what one lane may hold and for a batch, however many lanes there are (Promise 5). Blocks.
+    pub(super) fn new(buffer: &Buffer, limits: BatchLimits, held_bytes: u64) -> Result<Self, Error> {
+        let held_bytes = usize::try_from(held_bytes).unwrap_or(usize::MAX / 4).max(limits.max_bytes);
+        let pieces = (FULL_LANES * held_bytes.div_ceil(PIECE_BYTES) + pieces_of(limits)).min(Semaphore::MAX_PERMITS);
         let reader = Arc::new(Mutex::new(buffer.reader()?));
         Ok(Self { reader, room: Arc::new(Semaphore::new(pieces)), again: Arc::default(), limits })
     }

@@ -99,6 +99,7 @@ fn one_sdk_reads_what_the_other_has_produced() {
                     "body": text(event),
                     "message_id": event.properties["message_id"]["string"],
                     "number": event.sequence_number,
+                    "key": null,
                 })
             })
             .collect();

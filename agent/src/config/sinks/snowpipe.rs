@@ -102,10 +102,9 @@ static ON_ROW_ERROR: Key<Choice<OnRowError>> = Key::with_default(
 static MAX_IN_FLIGHT: Key<Size> = Key::with_default(
     "max_in_flight",
     Size { min: 64 << 10, max: 1 << 30 },
-    r#""8MiB""#,
+    r#""16MiB""#,
     "The most bytes of events of one partition that are sent and not committed yet, which takes seconds. They stay in the \
-     buffer: memory is held for what is being read and sent, at most as much as two partitions may have in flight. One \
-     batch always may be.",
+     buffer and take little memory. One batch always may be.",
 );
 
 static POLL_INTERVAL: Key<Time> = Key::with_default(
