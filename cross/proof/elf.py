@@ -3,7 +3,7 @@ can."""
 
 import subprocess
 
-from agent import Failed, emulated_cpu
+from agent import Agent, Failed
 
 MACHINES = {
     "x86_64": "X86-64",
@@ -21,7 +21,7 @@ def run(target, binary, command):
 
     header, segments, dynamic = readelf("--file-header"), readelf("--segments"), readelf("--dynamic")
     machine = next(line.split(":")[1].strip() for line in header.splitlines() if "Machine:" in line)
-    says = subprocess.run([*command, "--version"], check=False, stdout=subprocess.PIPE, text=True, env=emulated_cpu()).stdout
+    says = Agent(command, ["--version"]).end()
     triple = f"target {'riscv64gc' if target == 'riscv64' else target}-unknown-linux-musl"
     stack = next((line for line in segments.splitlines() if "GNU_STACK" in line), "")
     wrong = [
