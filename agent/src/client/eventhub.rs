@@ -3,7 +3,7 @@
 //! fe2o3-amqp speaks the protocol, over streams that are opened here: TCP, TLS or WebSocket, through a proxy where there
 //! is one. What it does under faults was measured, and shapes this module: a send in flight is never answered when its
 //! connection dies, so none is awaited but beside the end of its connection, of its session and of its time, and a
-//! refused link spoils its session, so each link has one of its own.
+//! refused link spoils its session, so each link has one of its own. Messages are neither encoded nor decoded by it.
 //!
 //! Nothing here reconnects by itself and nothing is sent twice: errors say what is worth trying ([`Class`]), and
 //! [`Hub::connection`] makes a new connection when the last one is dead.
@@ -12,8 +12,10 @@ mod amqp;
 mod batch;
 mod connection;
 mod connection_string;
+mod decode;
 mod end;
 mod error;
+mod frames;
 mod http;
 mod hub;
 mod line;

@@ -27,8 +27,16 @@ fn headers(event: &StoredEvent) -> Value {
     headers.insert("x-opt-enqueued-time".into(), json!(time(event.enqueued)));
     headers.extend(event.partition_key.iter().map(|key| ("x-opt-partition-key".to_owned(), json!(key))));
     let named = event.properties.iter().chain(&event.application_properties);
-    headers.extend(named.map(|(name, value)| (name.clone(), plain(value))));
+    headers.extend(named.map(|(name, value)| (name.clone(), header(value))));
     Value::Object(headers)
+}
+
+/// What is compound is JSON in a text.
+fn header(typed: &Value) -> Value {
+    match plain(typed) {
+        compound @ (Value::Array(_) | Value::Object(_)) => json!(compound.to_string()),
+        plain => plain,
+    }
 }
 
 fn body(event: &StoredEvent) -> Option<Value> {

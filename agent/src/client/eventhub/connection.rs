@@ -16,6 +16,7 @@ use super::{
     Error, Receiver, ReceiverOptions, Sender,
     end::End,
     error::Class,
+    frames::{Frames, MAX_FRAME_BYTES},
     line::Line,
     requests::Requests,
     stream::Stream,
@@ -24,8 +25,6 @@ use super::{
 };
 use crate::{retry::Backoff, secret::Secret};
 
-/// As the service has it, and SDKs do.
-const MAX_FRAME_BYTES: u32 = 65_536;
 /// Sessions that one connection may have.
 const MAX_CHANNEL: u16 = 4_999;
 /// How long a token may take: sources of identities are asked one after the other.
@@ -87,7 +86,7 @@ impl Connection {
             within(TOKEN_PATIENCE, tokens.token(&audience)).await.map_err(|error| error.while_doing(doing()))?;
         let (line, closed) = (Arc::new(Line::new(patience)), Arc::new(End::default()));
         let attempt = async {
-            let stream = Stream::new(way.open().await?, Arc::clone(&closed), patience);
+            let stream = Frames::new(Stream::new(way.open().await?, Arc::clone(&closed), patience));
             let builder = Amqp::builder()
                 .container_id(container_id())
                 .hostname(way.endpoint().host.as_str())

@@ -1,18 +1,18 @@
 //! What hubs and partitions say of themselves, over `$management`.
 
-use fe2o3_amqp::types::primitives::{Array, OrderedMap, Value};
+use fe2o3_amqp::types::primitives::Value as Asked;
 use forebay_buffer::Timestamp;
 
-use super::{Class, Connection, Error, HubProperties, PartitionProperties, message::time, requests::Requests};
+use super::{Class, Connection, Error, HubProperties, PartitionProperties, decode::Value, requests::Requests};
 
-type Map = OrderedMap<Value, Value>;
+type Map = Vec<(Value, Value)>;
 
 impl Connection {
     /// What the hub says of itself.
     pub async fn properties(&self) -> Result<HubProperties, Error> {
         let said = self.read("com.microsoft:eventhub", None).await?;
         let ids = match field(&said, "partition_ids") {
-            Some(Value::Array(Array(ids)) | Value::List(ids)) => ids,
+            Some(Value::List(ids)) => ids,
             _ => return Err(missing("partition_ids")),
         };
         if ids.is_empty() {
@@ -35,7 +35,7 @@ impl Connection {
             last_sequence_number: number("last_enqueued_sequence_number")?,
             last_offset: string(field(&said, "last_enqueued_offset")).ok_or_else(|| missing("last_enqueued_offset"))?,
             last_enqueued_time: timestamp(field(&said, "last_enqueued_time_utc")),
-            is_empty: matches!(field(&said, "is_partition_empty"), Some(Value::Bool(true))),
+            is_empty: matches!(field(&said, "is_partition_empty"), Some(Value::Boolean(true))),
         })
     }
 
@@ -53,7 +53,7 @@ impl Connection {
                 Some(requests) => requests,
                 None => Requests::attach(&self.inner, "$management").await?,
             };
-            match requests.ask(&properties, Value::Null).await {
+            match requests.ask(&properties, Asked::Null).await {
                 Ok(Value::Map(said)) => {
                     *place = Some(requests);
                     return Ok(said);
@@ -68,31 +68,20 @@ impl Connection {
 }
 
 fn field<'a>(map: &'a Map, name: &str) -> Option<&'a Value> {
-    map.iter().find_map(|(key, value)| match key {
-        Value::String(key) if key == name => Some(value),
-        Value::Symbol(key) if key.as_str() == name => Some(value),
-        _ => None,
-    })
+    map.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value)
 }
 
 fn string(value: Option<&Value>) -> Option<String> {
-    match value? {
-        Value::String(text) => Some(text.clone()),
-        _ => None,
-    }
+    value?.text().map(str::to_owned)
 }
 
 fn integer(value: Option<&Value>) -> Option<i64> {
-    match value? {
-        Value::Long(number) => Some(*number),
-        Value::Int(number) => Some(i64::from(*number)),
-        _ => None,
-    }
+    value?.integer()
 }
 
 fn timestamp(value: Option<&Value>) -> Option<Timestamp> {
     match value? {
-        Value::Timestamp(at) => Some(time(at)),
+        Value::Time(at) => Some(*at),
         _ => None,
     }
 }

@@ -60,6 +60,8 @@ pub struct Received {
     pub annotations: Vec<(String, Value)>,
     /// How far the partition was when this was sent, if that was asked for.
     pub last_enqueued: Option<LastEnqueued>,
+    /// Why it is no event, where the bytes are not those of a message of AMQP: then they are its body.
+    pub malformed: Option<&'static str>,
     /// What it takes in memory, roughly.
     pub size_bytes: usize,
 }

@@ -9,16 +9,26 @@ use std::{
 
 use fe2o3_amqp::{
     Receiver as AmqpReceiver,
-    link::{RecvError, delivery::DeliveryInfo, receiver::CreditMode},
+    link::{
+        RecvError,
+        delivery::{Delivery, DeliveryInfo},
+        receiver::CreditMode,
+    },
     types::{
         definitions::{Fields, SenderSettleMode},
-        messaging::{Body, FilterSet, Source, Target},
+        messaging::{FilterSet, Source, Target},
         primitives::{Symbol, Value},
     },
 };
 use serde_amqp::{described::Described, descriptor::Descriptor};
 
-use super::{Error, Received, ReceiverOptions, Start, connection::Inner, link::Session, message};
+use super::{
+    Error, Received, ReceiverOptions, Start,
+    connection::Inner,
+    frames::{Wrapped, payload},
+    link::Session,
+    message,
+};
 
 /// The name of a filter, and of what describes its value.
 const SELECTOR: &str = "apache.org:selector-filter:string";
@@ -93,7 +103,7 @@ impl Receiver {
         self.refill().await?;
         let received = tokio::select! {
             biased;
-            received = self.link.recv::<Body<Value>>() => received,
+            received = self.link.recv::<Wrapped>() => received,
             error = self.session.end.wait() => return Err(self.fail(error)),
         };
         self.take(received)
@@ -104,7 +114,7 @@ impl Receiver {
         if let Err(error) = self.check() {
             return Some(Err(error));
         }
-        let received = match pin!(self.link.recv::<Body<Value>>()).poll(&mut Context::from_waker(Waker::noop())) {
+        let received = match pin!(self.link.recv::<Wrapped>()).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(received) => received,
             Poll::Pending => return None,
         };
@@ -136,14 +146,11 @@ impl Receiver {
         let _ = session.within("closing the receiver", async { link.close().await.map_err(Error::from) }).await;
     }
 
-    fn take(
-        &mut self,
-        received: Result<fe2o3_amqp::link::delivery::Delivery<Body<Value>>, RecvError>,
-    ) -> Result<Received, Error> {
+    fn take(&mut self, received: Result<Delivery<Wrapped>, RecvError>) -> Result<Received, Error> {
         let delivery = received.map_err(|error| self.fail(error.into()))?;
         let (info, message) = delivery.into_parts();
         self.held.push_back(info);
-        let received = message::received(message);
+        let received = message::received(payload(message.body));
         self.typical_bytes = (self.typical_bytes - self.typical_bytes / 64).max(received.size_bytes);
         let limit = u32::try_from(self.prefetch_bytes / self.typical_bytes).unwrap_or(u32::MAX);
         self.window = self.window.saturating_mul(2).min(limit).clamp(1, self.prefetch);

@@ -6,19 +6,23 @@ use fe2o3_amqp::{
     Receiver, Sender,
     session::SessionHandle,
     types::{
-        messaging::{ApplicationProperties, Body, Message, MessageId, Properties, Source, Target},
-        primitives::{SimpleValue, Value},
+        messaging::{ApplicationProperties, Message as Question, Properties, Source, Target},
+        primitives::{SimpleValue, Value as Asked},
     },
 };
 
 use super::{
     Class, Error,
     connection::{Inner, Shown},
+    decode::{self, Body, Message, Value},
+    frames::{Wrapped, payload},
     line::Line,
     link::Session,
     tokens::Token,
 };
 
+/// The place of that among a message's properties.
+const CORRELATION_ID: usize = 5;
 /// Answers that may be under way: one, and those that nobody waits for any more.
 const CREDIT: u32 = 10;
 
@@ -68,7 +72,7 @@ impl Requests {
     /// Shows a token for `audience`.
     pub(super) async fn put_token(&mut self, audience: &str, token: &Token) -> Result<(), Error> {
         let properties = [("operation", "put-token"), ("type", token.kind), ("name", audience)];
-        self.ask(&properties, Value::String(token.secret.expose().to_owned())).await?;
+        self.ask(&properties, Asked::String(token.secret.expose().to_owned())).await?;
         *self.token.lock().expect("no holder of this lock panics") = Some(token.secret.clone());
         Ok(())
     }
@@ -80,12 +84,12 @@ impl Requests {
     }
 
     /// Asks, and waits for the answer's body. An error leaves the pair usable unless it is one of link or connection.
-    pub(super) async fn ask(&mut self, properties: &[(&str, &str)], body: Value) -> Result<Value, Error> {
+    pub(super) async fn ask(&mut self, properties: &[(&str, &str)], body: Asked) -> Result<Value, Error> {
         self.asked += 1;
         let (id, node) = (self.asked, self.node);
         let application =
             properties.iter().map(|(name, value)| ((*name).to_owned(), SimpleValue::String((*value).to_owned())));
-        let question = Message::builder()
+        let question = Question::builder()
             .properties(Properties::builder().message_id(id).reply_to(node).build())
             .application_properties(ApplicationProperties(application.collect()))
             .value(body)
@@ -94,12 +98,11 @@ impl Requests {
         let work = async {
             sender.send(question).await?;
             loop {
-                let delivery = receiver.recv::<Body<Value>>().await?;
+                let delivery = receiver.recv::<Wrapped>().await?;
                 receiver.accept(&delivery).await?;
-                let message = delivery.into_message();
-                let answers = message.properties.as_ref().and_then(|properties| properties.correlation_id.as_ref());
+                let (message, _) = decode::message(&payload(delivery.into_body()));
                 // Else it is a late answer to a question that was given up.
-                if answers == Some(&MessageId::Ulong(id)) {
+                if message.properties.get(CORRELATION_ID) == Some(&Value::Unsigned(id)) {
                     return answer(message);
                 }
             }
@@ -115,21 +118,14 @@ impl Requests {
 }
 
 /// The body of a good answer, the error of a bad one.
-fn answer(message: Message<Body<Value>>) -> Result<Value, Error> {
-    let properties = message.application_properties.unwrap_or_default().0;
-    let text = |name: &str| match properties.get(name) {
-        Some(SimpleValue::String(text)) => Some(text.clone()),
-        Some(SimpleValue::Symbol(symbol)) => Some(symbol.to_string()),
-        _ => None,
-    };
-    let status = match properties.get("status-code") {
-        Some(SimpleValue::Int(status)) => *status,
-        Some(SimpleValue::Uint(status)) => i32::try_from(*status).unwrap_or_default(),
-        _ => 0,
-    };
+fn answer(message: Message) -> Result<Value, Error> {
+    let property =
+        |name: &str| message.application_properties.iter().find(|(key, _)| key == name).map(|(_, value)| value);
+    let text = |name: &str| property(name).and_then(Value::text).map(str::to_owned);
+    let status = property("status-code").and_then(Value::integer).unwrap_or_default();
     if (200..300).contains(&status) {
         return Ok(match message.body {
-            Body::Value(value) => value.0,
+            Body::Value(value) => value,
             _ => Value::Null,
         });
     }

@@ -18,17 +18,17 @@ const PARTITION_KEY: &str = "x-opt-partition-key";
 /// Its time is when the hub took it, its key the partition key. Properties become headers: the service's first, then those
 /// that AMQP knows, then other annotations, then the application's own.
 pub(super) fn event_of(received: Received) -> Result<(Offset, Event), Box<Refused>> {
-    let sequence_number = received.sequence_number;
+    let (sequence_number, malformed) = (received.sequence_number, received.malformed);
     let event = shape(received);
-    match sequence_number.filter(|number| *number >= 0) {
-        Some(number) => Ok((Offset(number), event)),
-        None => Err(Box::new(Refused {
-            event,
-            code: "no_sequence_number".to_owned(),
-            reason: "the hub gave it no sequence number, so that it could not be told whether it comes again"
-                .to_owned(),
-        })),
-    }
+    let (code, reason) = match (sequence_number, malformed) {
+        (Some(number @ 0..), None) => return Ok((Offset(number), event)),
+        (_, Some(why)) => ("malformed", format!("what the hub gave is no message of AMQP: {why}")),
+        (_, None) => {
+            let why = "the hub gave it no sequence number, so that it could not be told whether it comes again";
+            ("no_sequence_number", why.to_owned())
+        }
+    };
+    Err(Box::new(Refused { event, code: code.to_owned(), reason }))
 }
 
 fn shape(received: Received) -> Event {
@@ -77,6 +77,7 @@ mod tests {
             application_properties: vec![("unit".into(), Value::from("C"))],
             annotations: vec![("iothub-connection-device-id".into(), Value::from("d1"))],
             last_enqueued: None,
+            malformed: None,
             size_bytes: 100,
         }
     }

@@ -59,7 +59,15 @@ function message(device, number) {
     bodyType,
     body,
     properties: { messageId: `${device}-${number}`, subject: 's', contentType: 'text/plain' },
-    applicationProperties: { number, text: 'é', ratio: 0.5, yes: true, bytes: Buffer.from([0, 255]) },
+    applicationProperties: {
+      number,
+      text: 'é',
+      ratio: 0.5,
+      yes: true,
+      bytes: Buffer.from([0, 255]),
+      tags: ['é', number, [true]],
+      by: { name: 'é' },
+    },
   };
 }
 

@@ -59,7 +59,15 @@ def _message(device, number):
     ][number % 7]
     return AmqpAnnotatedMessage(
         properties=AmqpMessageProperties(message_id=f"{device}-{number}", subject="s", content_type="text/plain"),
-        application_properties={"number": number, "text": "é", "ratio": 0.5, "yes": True, "bytes": b"\x00\xff"},
+        application_properties={
+            "number": number,
+            "text": "é",
+            "ratio": 0.5,
+            "yes": True,
+            "bytes": b"\x00\xff",
+            "tags": ["é", number, [True]],
+            "by": {"name": "é"},
+        },
         annotations={},
         **body,
     )

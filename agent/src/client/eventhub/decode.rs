@@ -1,0 +1,540 @@
+//! Messages out of their bytes (AMQP 1.0 part 1, section 1.6, and part 3, section 3.2).
+//!
+//! The codec of fe2o3-amqp is not used for them: it goes as deep as a message says, to the end of the stack, and has no
+//! message at all of one whose application properties have a list among them, as the vendors' SDKs send it.
+
+use bytes::Bytes;
+use forebay_buffer::Timestamp;
+
+/// Descriptors of performatives (part 2, section 2.7) and of sections.
+const OPEN: u64 = 0x10;
+const TRANSFER: u64 = 0x14;
+const HEADER: u64 = 0x70;
+const DELIVERY_ANNOTATIONS: u64 = 0x71;
+const MESSAGE_ANNOTATIONS: u64 = 0x72;
+const PROPERTIES: u64 = 0x73;
+const APPLICATION_PROPERTIES: u64 = 0x74;
+const DATA: u64 = 0x75;
+const SEQUENCE: u64 = 0x76;
+const VALUE: u64 = 0x77;
+const FOOTER: u64 = 0x78;
+
+/// Values may be in values so often.
+const MAX_DEPTH: u32 = 64;
+
+/// A value of AMQP. What differs in width alone is one here; what a described value is described as is left out.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    Null,
+    Boolean(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    /// Of 4, 8 or 16 bytes.
+    Decimal(Bytes),
+    Character(char),
+    Time(Timestamp),
+    Uuid(u128),
+    Binary(Bytes),
+    String(String),
+    Symbol(String),
+    /// An array is a list.
+    List(Vec<Value>),
+    Map(Vec<(Value, Value)>),
+}
+
+impl Value {
+    /// An integer of any width, if it is one that fits.
+    pub(super) fn integer(&self) -> Option<i64> {
+        match self {
+            Self::Signed(number) => Some(*number),
+            Self::Unsigned(number) => i64::try_from(*number).ok(),
+            _ => None,
+        }
+    }
+
+    /// A text, or a symbol.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::String(text) | Self::Symbol(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Values with names.
+pub(super) type Named = Vec<(String, Value)>;
+
+/// What a message has.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Message {
+    pub(super) delivery_annotations: Named,
+    pub(super) annotations: Named,
+    /// The fields of section 3.2.4, in their order. Those at the end may be missing.
+    pub(super) properties: Vec<Value>,
+    pub(super) application_properties: Named,
+    pub(super) body: Body,
+}
+
+/// A message's body.
+#[derive(Debug, Default, PartialEq)]
+pub(super) enum Body {
+    #[default]
+    None,
+    Data(Bytes),
+    Sequence(Vec<Value>),
+    Value(Value),
+}
+
+/// Why bytes are no message.
+pub(super) type Malformed = &'static str;
+
+const CUT: Malformed = "it is shorter than it says";
+const UNKNOWN: Malformed = "there is a value in it of a type that AMQP does not have";
+
+/// The message that these bytes are; where they are none, what there is of one, and why.
+pub(super) fn message(bytes: &Bytes) -> (Message, Result<(), Malformed>) {
+    let mut message = Message::default();
+    let outcome = message.read(bytes);
+    (message, outcome)
+}
+
+impl Message {
+    fn read(&mut self, bytes: &Bytes) -> Result<(), Malformed> {
+        let (mut reader, mut data) = (Reader::new(bytes), Vec::new());
+        while reader.at < bytes.len() {
+            match reader.descriptor()? {
+                HEADER | FOOTER => drop(reader.value(0)?),
+                DELIVERY_ANNOTATIONS => self.delivery_annotations = reader.named()?,
+                MESSAGE_ANNOTATIONS => self.annotations = reader.named()?,
+                PROPERTIES => {
+                    self.properties = match reader.value(0)? {
+                        Value::List(fields) => fields,
+                        _ => return Err("its properties are no list"),
+                    }
+                }
+                APPLICATION_PROPERTIES => self.application_properties = reader.named()?,
+                DATA => data.push(bytes.slice_ref(reader.binary()?)),
+                SEQUENCE => match (reader.value(0)?, &mut self.body) {
+                    (Value::List(values), Body::Sequence(before)) => before.extend(values),
+                    (Value::List(values), body) => *body = Body::Sequence(values),
+                    _ => return Err("a sequence in it is no list"),
+                },
+                VALUE => self.body = Body::Value(reader.value(0)?),
+                _ => return Err("there is a section in it that AMQP does not have"),
+            }
+        }
+        match data.len() {
+            0 => {}
+            1 => self.body = Body::Data(data.remove(0)),
+            _ => self.body = Body::Data(data.concat().into()),
+        }
+        Ok(())
+    }
+}
+
+/// Where a frame's performative ends, if it is a transfer, and its payload begins: `bytes` are what is there of the frame,
+/// behind its header. `None`: it is another performative.
+pub(super) fn end_of_transfer(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+    let mut reader = Reader::new(bytes);
+    if reader.descriptor()? != TRANSFER {
+        return Ok(None);
+    }
+    let size = match reader.byte()? {
+        0x45 => 0,
+        0xc0 => reader.length(false)?,
+        0xd0 => reader.length(true)?,
+        _ => return Err(UNKNOWN),
+    };
+    reader.take(size)?;
+    Ok(Some(reader.at))
+}
+
+/// Where an open performative has the size of the largest frame, 4 bytes wide: `bytes` are its frame behind the header.
+pub(super) fn place_of_frame_limit(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+    let mut reader = Reader::new(bytes);
+    if reader.descriptor()? != OPEN {
+        return Ok(None);
+    }
+    let code = reader.byte()?;
+    reader.compound(code)?;
+    // The container's id and the host's name.
+    reader.value(0)?;
+    reader.value(0)?;
+    Ok((reader.byte()? == 0x70).then_some(reader.at))
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// How many more values there may be: in an array they may take no room.
+    values: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, values: bytes.len() }
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let end = self.at.checked_add(count).ok_or(CUT)?;
+        let taken = self.bytes.get(self.at..end).ok_or(CUT)?;
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn fixed<const WIDTH: usize>(&mut self) -> Result<[u8; WIDTH], Malformed> {
+        Ok(self.take(WIDTH)?.try_into().expect("so many were taken"))
+    }
+
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        Ok(self.fixed::<1>()?[0])
+    }
+
+    /// A length, or a count: of four bytes, or of one.
+    fn length(&mut self, is_wide: bool) -> Result<usize, Malformed> {
+        Ok(if is_wide { u32::from_be_bytes(self.fixed()?) as usize } else { self.byte()?.into() })
+    }
+
+    /// The number of what follows: a section, or a performative.
+    fn descriptor(&mut self) -> Result<u64, Malformed> {
+        if self.byte()? != 0 {
+            return Err("there is something between its sections");
+        }
+        match self.value(0)? {
+            Value::Unsigned(number) => Ok(number),
+            Value::Symbol(name) => number_of(&name).ok_or(UNKNOWN),
+            _ => Err(UNKNOWN),
+        }
+    }
+
+    /// Begins a list, a map or an array: the number of its values, and where it ends.
+    fn compound(&mut self, code: u8) -> Result<(usize, usize), Malformed> {
+        if code == 0x45 {
+            return Ok((0, self.at));
+        }
+        let is_wide = code & 0x10 != 0;
+        let size = self.length(is_wide)?;
+        let end = self.at.checked_add(size).filter(|end| *end <= self.bytes.len()).ok_or(CUT)?;
+        Ok((self.length(is_wide)?, end))
+    }
+
+    /// A map whose keys are names, or nothing.
+    fn named(&mut self) -> Result<Named, Malformed> {
+        let pairs = match self.value(0)? {
+            Value::Map(pairs) => pairs,
+            Value::Null => Vec::new(),
+            _ => return Err("its properties or annotations are no map"),
+        };
+        let named = pairs.into_iter().map(|(name, value)| match name {
+            Value::String(name) | Value::Symbol(name) => Ok((name, value)),
+            Value::Unsigned(number) => Ok((number.to_string(), value)),
+            _ => Err("one of its properties or annotations has no name"),
+        });
+        named.collect()
+    }
+
+    fn binary(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = match self.byte()? {
+            0xa0 => self.length(false)?,
+            0xb0 => self.length(true)?,
+            _ => return Err("data in it is not binary"),
+        };
+        self.take(length)
+    }
+
+    fn text(&mut self, is_wide: bool) -> Result<String, Malformed> {
+        let length = self.length(is_wide)?;
+        let text = str::from_utf8(self.take(length)?).map_err(|_| "a text in it is not UTF-8")?;
+        Ok(text.to_owned())
+    }
+
+    /// What comes next, with all that is in it.
+    fn value(&mut self, depth: u32) -> Result<Value, Malformed> {
+        let code = self.byte()?;
+        self.value_of(code, depth)
+    }
+
+    fn value_of(&mut self, code: u8, depth: u32) -> Result<Value, Malformed> {
+        self.values = self.values.checked_sub(1).ok_or("there are more values in it than bytes")?;
+        match code {
+            0x00 => {
+                self.value(deeper(depth)?)?;
+                self.value(deeper(depth)?)
+            }
+            0x45 | 0xc0 | 0xc1 | 0xd0 | 0xd1 | 0xe0 | 0xf0 => {
+                let (count, end) = self.compound(code)?;
+                let value = self.values(code, count, deeper(depth)?)?;
+                // An empty array may have a type, or none.
+                if self.at == end || count == 0 && self.at < end {
+                    self.at = end;
+                    return Ok(value);
+                }
+                Err("a list or map in it is not as large as it says")
+            }
+            _ => self.primitive(code),
+        }
+    }
+
+    /// As many values as a list, a map or an array says.
+    fn values(&mut self, code: u8, count: usize, depth: u32) -> Result<Value, Malformed> {
+        if matches!(code, 0xc1 | 0xd1) {
+            let pairs = (0..count / 2).map(|_| Ok((self.value(depth)?, self.value(depth)?)));
+            return Ok(Value::Map(pairs.collect::<Result<_, Malformed>>()?));
+        }
+        let is_array = matches!(code, 0xe0 | 0xf0) && count > 0;
+        let of = if is_array { Some(self.type_of_all(depth)?) } else { None };
+        let values = (0..count).map(|_| match of {
+            Some(code) => self.value_of(code, depth),
+            None => self.value(depth),
+        });
+        Ok(Value::List(values.collect::<Result<_, Malformed>>()?))
+    }
+
+    /// The code of all values of an array.
+    fn type_of_all(&mut self, depth: u32) -> Result<u8, Malformed> {
+        loop {
+            match self.byte()? {
+                0x00 => drop(self.value(depth)?),
+                code => return Ok(code),
+            }
+        }
+    }
+
+    /// The value of a code that has no values in it.
+    fn primitive(&mut self, code: u8) -> Result<Value, Malformed> {
+        Ok(match code {
+            0x40 => Value::Null,
+            0x41 => Value::Boolean(true),
+            0x42 => Value::Boolean(false),
+            0x56 => Value::Boolean(self.byte()? != 0),
+            0x43 | 0x44 => Value::Unsigned(0),
+            0x50 | 0x52 | 0x53 => Value::Unsigned(self.byte()?.into()),
+            0x60 => Value::Unsigned(u16::from_be_bytes(self.fixed()?).into()),
+            0x70 => Value::Unsigned(u32::from_be_bytes(self.fixed()?).into()),
+            0x80 => Value::Unsigned(u64::from_be_bytes(self.fixed()?)),
+            0x51 | 0x54 | 0x55 => Value::Signed(i8::from_be_bytes(self.fixed()?).into()),
+            0x61 => Value::Signed(i16::from_be_bytes(self.fixed()?).into()),
+            0x71 => Value::Signed(i32::from_be_bytes(self.fixed()?).into()),
+            0x81 => Value::Signed(i64::from_be_bytes(self.fixed()?)),
+            0x72 => Value::Float(f32::from_be_bytes(self.fixed()?).into()),
+            0x82 => Value::Float(f64::from_be_bytes(self.fixed()?)),
+            0x74 => Value::Decimal(Bytes::copy_from_slice(self.take(4)?)),
+            0x84 => Value::Decimal(Bytes::copy_from_slice(self.take(8)?)),
+            0x94 => Value::Decimal(Bytes::copy_from_slice(self.take(16)?)),
+            0x73 => {
+                let number = u32::from_be_bytes(self.fixed()?);
+                Value::Character(char::from_u32(number).ok_or("a character in it is none of Unicode's")?)
+            }
+            0x83 => Value::Time(Timestamp(i64::from_be_bytes(self.fixed()?).saturating_mul(1_000))),
+            0x98 => Value::Uuid(u128::from_be_bytes(self.fixed()?)),
+            0xa0 | 0xb0 => {
+                let length = self.length(code == 0xb0)?;
+                Value::Binary(Bytes::copy_from_slice(self.take(length)?))
+            }
+            0xa1 | 0xb1 => Value::String(self.text(code == 0xb1)?),
+            0xa3 | 0xb3 => Value::Symbol(self.text(code == 0xb3)?),
+            _ => return Err(UNKNOWN),
+        })
+    }
+}
+
+fn deeper(depth: u32) -> Result<u32, Malformed> {
+    if depth < MAX_DEPTH { Ok(depth + 1) } else { Err("values in it are nested more than 64 deep") }
+}
+
+/// The number of what has a name as its descriptor.
+fn number_of(name: &str) -> Option<u64> {
+    Some(match name {
+        "amqp:open:list" => OPEN,
+        "amqp:transfer:list" => TRANSFER,
+        "amqp:header:list" => HEADER,
+        "amqp:delivery-annotations:map" => DELIVERY_ANNOTATIONS,
+        "amqp:message-annotations:map" => MESSAGE_ANNOTATIONS,
+        "amqp:properties:list" => PROPERTIES,
+        "amqp:application-properties:map" => APPLICATION_PROPERTIES,
+        "amqp:data:binary" => DATA,
+        "amqp:amqp-sequence:list" => SEQUENCE,
+        "amqp:amqp-value:*" => VALUE,
+        "amqp:footer:map" => FOOTER,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use fe2o3_amqp::types::{
+        messaging::{
+            AmqpSequence, ApplicationProperties, Batch, Data, Header, Message as Encoded, MessageAnnotations,
+            Properties, SerializableBody, message::__private::Serializable,
+        },
+        primitives::{Array, OrderedMap, SimpleValue, Symbol, Timestamp as Milliseconds, Uuid, Value as Amqp},
+    };
+    use proptest::proptest;
+
+    use super::*;
+
+    /// What the library makes of a message.
+    fn encoded<B: SerializableBody>(message: &Encoded<B>) -> Bytes {
+        serde_amqp::to_vec(&Serializable(message)).expect("it can be encoded").into()
+    }
+
+    fn whole(bytes: &[u8]) -> Message {
+        let (message, outcome) = message(&Bytes::copy_from_slice(bytes));
+        assert_eq!(outcome, Ok(()));
+        message
+    }
+
+    fn why_not(bytes: &[u8]) -> Malformed {
+        message(&Bytes::copy_from_slice(bytes)).1.expect_err("it is none")
+    }
+
+    fn value_of(value: Amqp) -> Value {
+        match whole(&encoded(&Encoded::builder().value(value).build())).body {
+            Body::Value(value) => value,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn all_sections_of_a_message_are_found() {
+        let message = Encoded::builder()
+            .header(Header::default())
+            .message_annotations(MessageAnnotations(
+                [("x-opt-sequence-number".into(), Amqp::Long(7)), (5_u64.into(), Amqp::Null)].into_iter().collect(),
+            ))
+            .properties(Properties::builder().message_id(3_u64).to("there").build())
+            .application_properties(ApplicationProperties(
+                [("unit".to_owned(), SimpleValue::String("C".to_owned()))].into_iter().collect(),
+            ))
+            .data_batch(vec![Data(vec![1, 2].into()), Data(vec![3].into())])
+            .build();
+        let message = whole(&encoded(&message));
+        assert_eq!(
+            message.annotations,
+            [("x-opt-sequence-number".to_owned(), Value::Signed(7)), ("5".to_owned(), Value::Null)]
+        );
+        assert_eq!(message.properties[..3], [Value::Unsigned(3), Value::Null, Value::String("there".to_owned())]);
+        assert_eq!(message.application_properties, [("unit".to_owned(), Value::String("C".to_owned()))]);
+        assert_eq!(message.body, Body::Data(Bytes::from_static(&[1, 2, 3])));
+        let sequences = Batch::from(vec![AmqpSequence(vec![Amqp::Int(1)]), AmqpSequence(vec![Amqp::Bool(true)])]);
+        let message = whole(&encoded(&Encoded::builder().sequence_batch(sequences).build()));
+        assert_eq!(message.body, Body::Sequence(vec![Value::Signed(1), Value::Boolean(true)]));
+    }
+
+    #[test]
+    fn values_of_every_type_are_read() {
+        let text = "é".repeat(200);
+        let cases = [
+            (Amqp::Null, Value::Null),
+            (Amqp::Bool(true), Value::Boolean(true)),
+            (Amqp::Ubyte(200), Value::Unsigned(200)),
+            (Amqp::Ushort(60_000), Value::Unsigned(60_000)),
+            (Amqp::Uint(0), Value::Unsigned(0)),
+            (Amqp::Uint(255), Value::Unsigned(255)),
+            (Amqp::Uint(u32::MAX), Value::Unsigned(u32::MAX.into())),
+            (Amqp::Ulong(u64::MAX), Value::Unsigned(u64::MAX)),
+            (Amqp::Byte(-1), Value::Signed(-1)),
+            (Amqp::Short(-2), Value::Signed(-2)),
+            (Amqp::Int(-3), Value::Signed(-3)),
+            (Amqp::Int(i32::MIN), Value::Signed(i32::MIN.into())),
+            (Amqp::Long(-4), Value::Signed(-4)),
+            (Amqp::Long(i64::MIN), Value::Signed(i64::MIN)),
+            (Amqp::Float(0.5.into()), Value::Float(0.5)),
+            (Amqp::Double(0.1.into()), Value::Float(0.1)),
+            (Amqp::Decimal32([1, 2, 3, 4].into()), Value::Decimal(Bytes::from_static(&[1, 2, 3, 4]))),
+            (Amqp::Char('é'), Value::Character('é')),
+            (Amqp::Timestamp(Milliseconds::from_milliseconds(-5)), Value::Time(Timestamp(-5_000))),
+            (Amqp::Uuid(Uuid::from([1; 16])), Value::Uuid(u128::from_be_bytes([1; 16]))),
+            (Amqp::Binary(vec![7; 300].into()), Value::Binary(vec![7; 300].into())),
+            (Amqp::String(text.clone()), Value::String(text)),
+            (Amqp::Symbol(Symbol::from("s")), Value::Symbol("s".to_owned())),
+            (Amqp::List(vec![]), Value::List(vec![])),
+            (Amqp::List(vec![Amqp::Int(1); 300]), Value::List(vec![Value::Signed(1); 300])),
+            (
+                Amqp::Array(Array(vec![Amqp::String("a".to_owned()), Amqp::String("b".to_owned())])),
+                Value::List(vec![Value::String("a".to_owned()), Value::String("b".to_owned())]),
+            ),
+            (
+                Amqp::Map(OrderedMap::from_iter([(Amqp::Int(1), Amqp::List(vec![Amqp::Null]))])),
+                Value::Map(vec![(Value::Signed(1), Value::List(vec![Value::Null]))]),
+            ),
+        ];
+        for (sent, expected) in cases {
+            assert_eq!(value_of(sent.clone()), expected, "{sent:?}");
+        }
+    }
+
+    /// A body of lists, one in the other.
+    fn nested(depth: usize) -> Vec<u8> {
+        let mut value = vec![0x45];
+        for _ in 1..depth {
+            let size = u32::try_from(value.len() + 4).expect("it is short").to_be_bytes();
+            value = [&[0xd0][..], &size, &[0, 0, 0, 1], &value].concat();
+        }
+        [&[0x00, 0x53, 0x77][..], &value].concat()
+    }
+
+    #[test]
+    fn what_is_nested_beyond_measure_is_refused_and_what_the_sdks_send_is_not() {
+        whole(&nested(64));
+        for depth in [65, 20_000] {
+            assert_eq!(why_not(&nested(depth)), "values in it are nested more than 64 deep");
+        }
+        // A described value has its descriptor described, and so on.
+        assert_eq!(
+            why_not(&[&[0x00, 0x53, 0x77][..], &[0; 100_000]].concat()),
+            "values in it are nested more than 64 deep"
+        );
+        // Application properties {"tags": ["a"], "by": {"x": 1}}, as the SDKs of the vendor send them.
+        let tags = [&[0xa1, 4][..], b"tags", &[0xc0, 4, 1, 0xa1, 1, b'a']].concat();
+        let by = [&[0xa1, 2][..], b"by", &[0xc1, 6, 2, 0xa1, 1, b'x', 0x54, 1]].concat();
+        let size = u8::try_from(tags.len() + by.len() + 1).expect("it is short");
+        let message = whole(&[&[0x00, 0x53, 0x74, 0xc1, size, 4][..], &tags, &by].concat());
+        let x = Value::Map(vec![(Value::String("x".to_owned()), Value::Signed(1))]);
+        assert_eq!(
+            message.application_properties,
+            [("tags".to_owned(), Value::List(vec![Value::String("a".to_owned())])), ("by".to_owned(), x)]
+        );
+    }
+
+    #[test]
+    fn an_array_of_what_takes_no_room_has_an_end() {
+        let array = |count: u32| [&[0x00, 0x53, 0x77, 0xf0, 0, 0, 0, 5][..], &count.to_be_bytes(), &[0x41]].concat();
+        assert_eq!(whole(&array(3)).body, Body::Value(Value::List(vec![Value::Boolean(true); 3])));
+        assert_eq!(why_not(&array(u32::MAX)), "there are more values in it than bytes");
+        let empty = [0x00, 0x53, 0x77, 0xe0, 2, 0, 0xa1];
+        assert_eq!(whole(&empty).body, Body::Value(Value::List(vec![])));
+        let of_lists = [0x00, 0x53, 0x77, 0xe0, 8, 2, 0xc0, 2, 1, 0x40, 2, 1, 0x41];
+        let lists = vec![Value::List(vec![Value::Null]), Value::List(vec![Value::Boolean(true)])];
+        assert_eq!(whole(&of_lists).body, Body::Value(Value::List(lists)));
+    }
+
+    /// With what came before: the number above all.
+    #[test]
+    fn what_is_not_whole_is_told_with_what_there_is_of_it() {
+        let annotations = MessageAnnotations([("x-opt-sequence-number".into(), Amqp::Long(7))].into_iter().collect());
+        let bytes = encoded(&Encoded::builder().message_annotations(annotations).value(Amqp::Long(1)).build());
+        let (message, outcome) = message(&bytes.slice(..bytes.len() - 1));
+        assert_eq!(outcome, Err(CUT));
+        assert_eq!(message.annotations, [("x-opt-sequence-number".to_owned(), Value::Signed(7))]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_do_any_harm(bytes: Vec<u8>) {
+            for section in [0x71, 0x73, 0x75, 0x77] {
+                let _ = message(&[&[0x00, 0x53, section][..], &bytes].concat().into());
+            }
+            let _ = (end_of_transfer(&bytes), place_of_frame_limit(&bytes));
+        }
+
+        #[test]
+        fn nor_does_a_message_with_a_wrong_byte(at: usize, byte: u8) {
+            let mut bytes = nested(20);
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = message(&bytes.into());
+        }
+    }
+}
