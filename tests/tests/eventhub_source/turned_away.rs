@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use forebay_tests::judge::{HUB, Sdk};
+use forebay_tests::{
+    harness::wait_until,
+    judge::{HUB, Sdk},
+};
 use serde_json::json;
 
 use crate::rig::{Rig, says};
@@ -66,6 +69,25 @@ fn a_partition_that_a_reader_without_a_claim_has_is_named_until_it_is_read_again
     rig.send("0", 10);
     rig.all_comes();
     says(&agent, &["running"]);
+}
+
+#[test]
+fn what_is_not_delivered_of_a_partition_that_a_reader_without_a_claim_takes_stays_here() {
+    let mut rig = Rig::new(1);
+    rig.configure(
+        "partitions = \"balanced\"\nload_balancing_interval = \"1s\"\npartition_ownership_expiration_interval = \"9s\"",
+    );
+    rig.postgres.psql("ALTER TABLE events RENAME TO away");
+    let agent = rig.gateway.spawn();
+    rig.send("0", 10);
+    let sent = rig.stored();
+    wait_until("all to be in the buffer", || agent.taken_in() == 10);
+    Sdk::Python.run(&rig.space, "amqp", &["usurp", "0", "5"]);
+    says(&agent, &["waiting", "another reader", "no agent of this table"]);
+    rig.hubs().ask("DELETE", &format!("/hubs/{HUB}/partitions/0/events"), &json!({ "before": 10 }));
+    rig.postgres.psql("ALTER TABLE away RENAME TO events");
+    rig.comes(&sent);
+    assert_eq!(agent.lost_events(), 0);
 }
 
 #[test]

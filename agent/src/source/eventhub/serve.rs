@@ -286,11 +286,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Another receiver took the partition. There is no fight over it.
+    /// Another receiver took the partition. There is no fight over it. Whether that is an agent, so that what is here is for it to
+    /// read, its claim says.
     async fn stolen(&mut self, partition: &str, message: String) -> Result<(), End> {
         if self.standing.claims.is_some() {
             log::info!("{} ({partition}): taken by another receiver: {message}", self.source.progress.subject());
-            self.lose(&[partition.to_owned()]).await?;
+            self.leave(&[partition.to_owned()]).await?;
             if let Some(claims) = self.standing.claims.as_mut() {
                 claims.yield_up(partition).await;
             }
