@@ -98,7 +98,7 @@ impl Claims {
         let wanted = balance::wanted(&view, self.balance.strategy, seed).into_iter().chain(held.iter().cloned());
         let wanted: BTreeSet<String> = wanted.collect();
         let mut bids: Vec<_> = wanted.iter().map(|partition| self.bid(partition, &claims)).collect();
-        // What could not be given up when another took it at the hub.
+        // What another took at the hub.
         let given_up = claims.iter().filter(|claim| self.is_own(claim) && self.barred.contains_key(&claim.partition));
         bids.extend(given_up.map(|claim| self.farewell(claim.partition.clone(), claim.etag.clone())));
         // Before the bids are sent: the table counts from when they come to it.
@@ -235,25 +235,17 @@ impl Claims {
             .collect()
     }
 
-    /// Another took the partition at the hub, and may have made no claim: it is left alone for as long as a claim lasts.
-    pub(super) async fn yield_up(&mut self, partition: &str) {
+    /// Another took the partition at the hub, and may have made no claim: it is left alone for as long as a claim lasts. The
+    /// next look gives ours up: to wait for the table here would keep the others from being renewed.
+    pub(super) fn yield_up(&mut self, partition: &str) {
         self.barred.insert(partition.to_owned(), self.now() + self.balance.expiration);
-        self.give_up([partition.to_owned()]).await;
+        self.held.remove(partition);
     }
 
     /// Gives up everything.
     pub(super) async fn release(&mut self) {
-        let all: Vec<_> = self.held.keys().cloned().collect();
-        self.give_up(all).await;
-    }
-
-    async fn give_up(&mut self, partitions: impl IntoIterator<Item = String>) {
-        let mut bids = Vec::new();
-        for partition in partitions {
-            if let Some(Held { etag, .. }) = self.held.remove(&partition) {
-                bids.push(self.farewell(partition, etag));
-            }
-        }
+        let held = std::mem::take(&mut self.held);
+        let bids: Vec<_> = held.into_iter().map(|(partition, held)| self.farewell(partition, held.etag)).collect();
         // What cannot be given up expires.
         if !bids.is_empty()
             && let Err(error) = self.control.bid(&self.shares, &bids).await

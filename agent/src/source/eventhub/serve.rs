@@ -293,8 +293,9 @@ impl<'a> Session<'a> {
             log::info!("{} ({partition}): taken by another receiver: {message}", self.source.progress.subject());
             self.leave(&[partition.to_owned()]).await?;
             if let Some(claims) = self.standing.claims.as_mut() {
-                claims.yield_up(partition).await;
+                claims.yield_up(partition);
             }
+            self.next_look = Instant::now();
             self.standing.disputed.insert(partition.to_owned(), message);
             return Ok(());
         }

@@ -304,8 +304,9 @@ async fn what_was_stolen_at_the_hub_is_given_up_and_left_alone_for_a_while() {
     let rig = Rig::new(1);
     let mut one = rig.agent("one");
     rig.turn(&mut one).await;
-    one.yield_up("0").await;
-    assert_eq!((rig.table.owner("0"), rig.turn(&mut one).await), (String::new(), NONE.to_vec()));
+    one.yield_up("0");
+    assert_eq!((one.ours(), one.is_barred("0")), (NONE.to_vec(), true));
+    assert_eq!((rig.turn(&mut one).await, rig.table.owner("0")), (NONE.to_vec(), String::new()));
     assert_eq!((one.ours(), one.is_barred("0")), (NONE.to_vec(), true));
     rig.passes(Duration::from_secs(61));
     assert_eq!(rig.ours(&mut one).await, 1);
@@ -316,8 +317,9 @@ async fn what_was_stolen_and_could_not_be_given_up_is_not_fought_for_either() {
     let rig = Rig::new(1);
     let mut one = rig.agent("one");
     rig.turn(&mut one).await;
+    one.yield_up("0");
     rig.table.state().loses_bids = true;
-    one.yield_up("0").await;
+    assert!(one.turn(&rig.partitions).await.is_err());
     rig.table.state().loses_bids = false;
     assert_eq!(
         (rig.turn(&mut one).await, one.ours(), rig.table.owner("0")),
@@ -332,7 +334,8 @@ async fn what_was_stolen_by_an_agent_with_a_claim_is_free_as_soon_as_that_gives_
     let rig = Rig::new(1);
     let (mut one, mut other) = (rig.agent("one"), rig.agent("other"));
     rig.turn(&mut one).await;
-    one.yield_up("0").await;
+    one.yield_up("0");
+    assert_eq!(rig.ours(&mut one).await, 0);
     assert_eq!(rig.ours(&mut other).await, 1);
     assert_eq!((rig.ours(&mut one).await, one.is_barred("0")), (0, false));
     other.release().await;
