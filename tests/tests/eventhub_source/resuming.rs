@@ -1,6 +1,9 @@
 //! Where reading goes on after a restart, a crash, and on another machine.
 
-use forebay_tests::harness::{Gateway, wait_until};
+use forebay_tests::{
+    harness::{Gateway, wait_until},
+    judge::HUB,
+};
 use serde_json::json;
 
 use crate::rig::{Rig, says};
@@ -44,6 +47,43 @@ fn an_opaque_offset_is_kept_and_resumed_by_on_an_empty_disk() {
     let agent = rig.gateway.start();
     rig.all_comes();
     assert_eq!(agent.taken_in(), 100, "what Postgres has is not read again");
+}
+
+/// One whose agent has read 100 events into Postgres, and whose next has an empty disk, and a sink of its own besides.
+fn beside_a_new_sink(source: &str) -> Rig {
+    let mut rig = Rig::new(1);
+    rig.configure(source);
+    let agent = rig.gateway.start();
+    rig.are_read(&["0"]);
+    rig.send("0", 100);
+    rig.all_comes();
+    assert!(agent.terminate().success());
+    rig.gateway = Gateway::new();
+    let place = format!("connection_string = \"{}\"\n", rig.hubs().connection_string());
+    let path = rig.gateway.path("out");
+    let sink = format!("[sinks.files]\ntype = \"file\"\ninputs = [\"hub\"]\npath = \"{}\"\n", path.display());
+    rig.configure_at(&place, source, &sink);
+    rig
+}
+
+#[test]
+fn what_a_sink_has_not_had_is_not_passed_over_for_a_new_one_that_begins_at_the_end() {
+    let mut rig = beside_a_new_sink("starting_position = \"@latest\"");
+    rig.send("0", 400);
+    let agent = rig.gateway.start();
+    rig.all_comes();
+    assert_eq!(agent.taken_in(), 400);
+}
+
+#[test]
+fn what_has_expired_before_a_sink_had_it_is_lost_also_where_a_new_one_begins_with_the_oldest() {
+    let mut rig = beside_a_new_sink("");
+    let before = rig.stored();
+    rig.send("0", 300);
+    rig.hubs().ask("DELETE", &format!("/hubs/{HUB}/partitions/0/events"), &json!({ "before": 300 }));
+    let agent = rig.gateway.start();
+    rig.comes(&[before, rig.stored()].concat());
+    assert_eq!(agent.lost_events(), 200);
 }
 
 #[test]

@@ -50,8 +50,10 @@ impl Preloaded {
 /// What the control table says of a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Rows {
-    /// How far every sink has come, under this creation of the hub.
-    passed: Option<Position>,
+    /// The least of where sinks have come, under this creation of the hub.
+    least: Option<Position>,
+    /// Whether no sink is before that, so that it may be passed over.
+    is_complete: bool,
     /// Whether a sink has come somewhere under an earlier creation.
     is_recreated: bool,
 }
@@ -61,10 +63,10 @@ pub(super) struct Rows {
 pub(super) enum Beginning {
     /// After this.
     After(Position),
-    /// Where the config says, for there was nothing before.
-    Fresh,
-    /// The hub is another one than the one that was read before.
-    Recreated,
+    /// Where the config says, for there is nothing here. Some sinks may have come to a place all the same.
+    Fresh(Option<Position>),
+    /// The same, for the hub is another one than the one that was read before.
+    Recreated(Option<Position>),
 }
 
 impl Checkpoints {
@@ -89,17 +91,17 @@ impl Checkpoints {
     }
 }
 
-/// The least of what the sinks have. One without a row has nothing, and so has one that has no row there (not `complete`).
+/// The least of what the sinks have. One without a row has nothing, and so has one that has no row there (not `is_complete`).
 fn compare<'r>(
     rows: impl Iterator<Item = Option<&'r ControlRow>>,
-    mut complete: bool,
+    mut is_complete: bool,
     created: i64,
     place: &str,
 ) -> Result<Rows, String> {
     let (mut least, mut is_recreated): (Option<Position>, _) = (None, false);
     for row in rows {
         let Some(row) = row else {
-            complete = false;
+            is_complete = false;
             continue;
         };
         let checkpoint = row.checkpoint.clone()?;
@@ -111,7 +113,7 @@ fn compare<'r>(
             ));
         }
         if of < created {
-            (complete, is_recreated) = (false, true);
+            (is_complete, is_recreated) = (false, true);
             continue;
         }
         let position = Position::of_row(checkpoint.offset.0, row.upstream.as_ref());
@@ -119,7 +121,7 @@ fn compare<'r>(
             least = Some(position);
         }
     }
-    Ok(Rows { passed: least.filter(|_| complete), is_recreated })
+    Ok(Rows { least, is_complete, is_recreated })
 }
 
 /// Opens the partition, with what the sinks have already passed over, and says where to begin.
@@ -130,8 +132,9 @@ pub(super) async fn open(
     rows: Rows,
 ) -> Result<Result<Beginning, String>, IntakeError> {
     let passed = rows
-        .passed
+        .least
         .as_ref()
+        .filter(|_| rows.is_complete)
         .map(|position| Passed { offset: Offset(position.sequence_number), position: Some(position.encode()) });
     let resumed = intake.resume_after(partition, Numbering::Shared { created }, passed).await?;
     if resumed.creation == Creation::Former {
@@ -150,8 +153,8 @@ pub(super) async fn open(
     };
     Ok(Ok(match later {
         Some(position) => Beginning::After(position),
-        None if resumed.creation == Creation::Anew || rows.is_recreated => Beginning::Recreated,
-        None => Beginning::Fresh,
+        None if resumed.creation == Creation::Anew || rows.is_recreated => Beginning::Recreated(rows.least),
+        None => Beginning::Fresh(rows.least),
     }))
 }
 
@@ -170,29 +173,35 @@ mod tests {
         ControlRow { key, kept_by: None, checkpoint, upstream }
     }
 
+    fn at(number: i64) -> Option<Position> {
+        Some(Position { offset: Some(format!("o{number}")), sequence_number: number })
+    }
+
     fn of(rows: &[Option<ControlRow>]) -> Result<Rows, String> {
         compare(rows.iter().map(Option::as_ref), true, 9, "the table")
     }
 
     #[test]
     fn reading_begins_at_the_least_of_the_sinks_and_a_new_one_has_nothing() {
-        let least = Position { offset: Some("o4".into()), sequence_number: 4 };
+        let complete = Rows { is_complete: true, ..Rows::default() };
         let rows = of(&[Some(row(9, 7)), Some(row(9, 4)), Some(row(9, 5))]).expect("all can be read");
-        assert_eq!(rows, Rows { passed: Some(least), is_recreated: false });
-        assert_eq!(of(&[Some(row(9, 7)), None]), Ok(Rows::default()));
-        assert_eq!(of(&[]), Ok(Rows::default()));
+        assert_eq!(rows, Rows { least: at(4), ..complete.clone() });
+        assert_eq!(of(&[Some(row(9, 7)), None]), Ok(Rows { least: at(7), ..Rows::default() }));
+        assert_eq!(of(&[]), Ok(complete));
     }
 
     #[test]
     fn nothing_is_passed_over_where_a_sink_has_no_row_for_it_is_on_this_machine() {
         let beside_one = |row: ControlRow| compare([Some(&row)].into_iter(), false, 9, "the table");
-        assert_eq!(beside_one(row(9, 7)), Ok(Rows::default()));
-        assert_eq!(beside_one(row(8, 7)), Ok(Rows { passed: None, is_recreated: true }));
+        assert_eq!(beside_one(row(9, 7)), Ok(Rows { least: at(7), ..Rows::default() }));
+        assert_eq!(beside_one(row(8, 7)), Ok(Rows { is_recreated: true, ..Rows::default() }));
     }
 
     #[test]
     fn a_hub_that_was_created_anew_is_recognised() {
-        assert_eq!(of(&[Some(row(8, 7))]), Ok(Rows { passed: None, is_recreated: true }));
+        assert_eq!(of(&[Some(row(8, 7))]), Ok(Rows { is_recreated: true, ..Rows::default() }));
+        let one = Rows { least: at(4), is_complete: false, is_recreated: true };
+        assert_eq!(of(&[Some(row(8, 7)), Some(row(9, 4))]), Ok(one), "one sink has gone on");
         assert!(of(&[Some(row(10, 7))]).expect_err("it is later").contains("later creation"));
     }
 

@@ -210,13 +210,13 @@ impl Lane {
         let beginning = begin::open(&self.intake, &self.partition, created, rows).await.map_err(End::from)?;
         match beginning.map_err(End::Stopped)? {
             Beginning::After(position) => self.go_on(position).await,
-            Beginning::Fresh => self.attach_elsewhere(self.settings.starting_position).await,
-            Beginning::Recreated => match self.settings.on_invalid_offset {
+            Beginning::Fresh(least) => self.begin_at(self.settings.starting_position, least).await,
+            Beginning::Recreated(least) => match self.settings.on_invalid_offset {
                 OnInvalidOffset::Stop => Err(End::Stopped(CREATED_ANEW.to_owned()).into()),
                 OnInvalidOffset::Go(elsewhere) => {
                     let message = "the hub was created anew; going on there as on_invalid_offset says";
                     log::warn!("{} ({}): {message}", self.progress.subject(), self.partition);
-                    self.attach_elsewhere(elsewhere).await
+                    self.begin_at(elsewhere, least).await
                 }
             },
         }
@@ -227,9 +227,25 @@ impl Lane {
         self.settings.balance().is_none()
     }
 
+    /// Whether what is here says where to go on. Of a partition without a position nothing is passed over only where all of it
+    /// is read.
     async fn is_known_here(&self) -> Result<bool, End> {
+        let is_all_read = self.settings.starting_position == Elsewhere::Oldest;
         let known = self.intake.partitions().await?;
-        Ok(known.iter().any(|(name, _)| *name == self.partition))
+        Ok(known.iter().any(|(name, position)| *name == self.partition && (position.is_some() || is_all_read)))
+    }
+
+    /// Begins where the config says. What comes after the place of a sink that has one is not passed over for another that
+    /// has none; where it has expired, it is lost.
+    async fn begin_at(&mut self, elsewhere: Elsewhere, least: Option<Position>) -> Result<Receiver, Trouble> {
+        if let Some(least) = least {
+            let oldest = oldest(&self.connection.partition_properties(&self.partition).await?);
+            if elsewhere == Elsewhere::Latest || oldest > least.sequence_number + 1 {
+                self.keep(&least).await?;
+                return self.go_on(least).await;
+            }
+        }
+        self.attach_elsewhere(elsewhere).await
     }
 
     /// Attaches after `position`; where the hub does not know that any more, as the config says.
