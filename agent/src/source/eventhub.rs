@@ -12,6 +12,7 @@ mod balance;
 mod begin;
 mod check;
 mod claims;
+mod created;
 mod event;
 mod lane;
 mod position;

@@ -8,14 +8,12 @@ use std::{
 };
 
 use forebay_buffer::Offset;
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep, sleep_until, timeout_at},
-};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{
     Elsewhere, OnInvalidOffset, Position, RAN_WELL, Settings,
     begin::{self, Beginning, Checkpoints, Preloaded},
+    created::Created,
     event::event_of,
 };
 use crate::{
@@ -57,38 +55,6 @@ pub(super) struct Lane {
     pub(super) trust: Trust,
     /// The number of the next event, once it is attached.
     pub(super) next: Option<i64>,
-}
-
-/// When the hub was created, where that is known: all lanes ask for it together.
-#[derive(Default)]
-pub(super) struct Created(Mutex<Option<i64>>);
-
-impl Created {
-    /// The hub has said so.
-    pub(super) fn set(&self, created: i64) {
-        // Who holds it is asking, and will know.
-        if let Ok(mut known) = self.0.try_lock() {
-            *known = Some(created);
-        }
-    }
-
-    /// `None`: it is not known, or is being asked for.
-    pub(super) fn known(&self) -> Option<i64> {
-        self.0.try_lock().ok().and_then(|known| *known)
-    }
-
-    async fn get(&self, connection: &Connection) -> Result<i64, Error> {
-        let mut known = self.0.lock().await;
-        match *known {
-            Some(created) => Ok(created),
-            None => Ok(*known.insert(connection.properties().await?.created.0)),
-        }
-    }
-
-    /// The hub may be another one by now.
-    async fn forget(&self) {
-        *self.0.lock().await = None;
-    }
 }
 
 /// By what the hub may know where reading stopped, the best first. It takes a step down each time that the hub does not,

@@ -21,7 +21,8 @@ use super::{
     End, EventHub, Partitions,
     begin::Preloaded,
     claims::Claims,
-    lane::{self, Created, Lane, Trust},
+    created::Created,
+    lane::{self, Lane, Trust},
 };
 use crate::{
     client::eventhub::{self as client, Class, Connection},
