@@ -91,6 +91,20 @@ fn what_is_not_delivered_of_a_partition_that_a_reader_without_a_claim_takes_stay
 }
 
 #[test]
+fn a_quiet_partition_is_read_on_though_the_hub_does_not_say_why_it_is_quiet() {
+    let mut rig = Rig::new(1);
+    rig.configure("");
+    let agent = rig.gateway.start();
+    rig.are_read(&["0"]);
+    let fault = rig.hubs().arm(&json!({ "phase": "management", "action": "refuse", "times": 1_000 }));
+    // After a minute it is asked for the partition, and for all of them.
+    wait_until("the hub to be asked", || rig.hubs().happened(fault) >= 2);
+    rig.send("0", 10);
+    rig.all_comes();
+    assert_eq!(agent.source_errors(), 0);
+}
+
+#[test]
 fn a_token_that_expires_and_links_that_are_detached_are_no_more_than_a_pause() {
     let mut rig = Rig::new(2);
     rig.configure("");

@@ -327,12 +327,13 @@ impl Lane {
 
     /// Receives until told to stop.
     async fn receive(&mut self, receiver: &mut Receiver, waiting: &mut Waiting) -> Result<(), Trouble> {
+        let mut shutdown = self.shutdown.clone();
         let mut quiet_until = Instant::now() + QUIET;
         loop {
             let has_room = waiting.len() < MAX_WAITING;
             let first = tokio::select! {
                 biased;
-                () = self.shutdown.requested() => return Ok(()),
+                () = shutdown.requested() => return Ok(()),
                 outcome = async { (&mut waiting[0].0).await }, if !waiting.is_empty() => {
                     outcome.map_err(End::from)?;
                     let (_, count) = waiting.pop_front().expect("its receipt was awaited");
@@ -340,8 +341,8 @@ impl Lane {
                     continue;
                 }
                 received = receiver.receive(), if has_room => received?,
-                () = sleep_until(quiet_until), if waiting.is_empty() => {
-                    self.look_why_quiet().await?;
+                looked = self.look_why_quiet(quiet_until), if waiting.is_empty() => {
+                    looked?;
                     quiet_until = Instant::now() + QUIET;
                     continue;
                 }
@@ -358,9 +359,17 @@ impl Lane {
         }
     }
 
-    /// Nothing has come for long: there is nothing, or the link is dead and does not say so.
-    async fn look_why_quiet(&self) -> Result<(), Error> {
-        let last = self.connection.partition_properties(&self.partition).await?.last_sequence_number;
+    /// Nothing has come until then: there is nothing, or the link is dead and does not say so. It is not dead because the
+    /// question has no answer.
+    async fn look_why_quiet(&self, quiet_until: Instant) -> Result<(), Error> {
+        sleep_until(quiet_until).await;
+        let last = match self.connection.partition_properties(&self.partition).await {
+            Ok(properties) => properties.last_sequence_number,
+            Err(error) => {
+                log::debug!("{} ({}): {error}", self.progress.subject(), self.partition);
+                return Ok(());
+            }
+        };
         let Some(next) = self.next else { return Ok(()) };
         self.progress.lags(&self.partition, (last + 1 - next).max(0).unsigned_abs());
         if last < next {
