@@ -1,6 +1,6 @@
 //! Where the hub does not let the agent read, or not any more.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use forebay_tests::{
     harness::wait_until,
@@ -102,6 +102,25 @@ fn a_quiet_partition_is_read_on_though_the_hub_does_not_say_why_it_is_quiet() {
     rig.send("0", 10);
     rig.all_comes();
     assert_eq!(agent.source_errors(), 0);
+}
+
+#[test]
+fn claims_are_renewed_though_the_hub_does_not_answer_what_partitions_it_has() {
+    let mut rig = Rig::new(1);
+    rig.configure(
+        "partitions = \"balanced\"\nload_balancing_interval = \"1s\"\npartition_ownership_expiration_interval = \"9s\"",
+    );
+    let agent = rig.gateway.start();
+    rig.are_read(&["0"]);
+    rig.hubs().arm(&json!({ "phase": "management", "action": "swallow", "times": 1_000 }));
+    let mut etags = BTreeSet::new();
+    wait_until("the claim to be renewed for longer than it lasts", || {
+        etags.insert(rig.postgres.psql("SELECT etag FROM ingestion_status_ownership"));
+        etags.len() > 12
+    });
+    rig.send("0", 10);
+    rig.all_comes();
+    assert!(agent.log().iter().all(|line| !line.contains("could not be renewed")));
 }
 
 #[test]

@@ -107,7 +107,6 @@ impl<'a> Session<'a> {
                 () = sleep_until(self.next_look) => {
                     self.next_look = Instant::now() + self.interval();
                     self.look(shutdown).await?;
-                    self.next_look = Instant::now() + self.interval();
                 }
             }
         }
@@ -133,16 +132,18 @@ impl<'a> Session<'a> {
 
     /// Sees to it that those partitions are read that should be. Claims are renewed before the hub is asked for anything.
     async fn look(&mut self, shutdown: &mut Shutdown) -> Result<(), End> {
-        if !self.standing.partitions.is_empty() {
+        let is_known = !self.standing.partitions.is_empty();
+        if is_known {
             self.read(shutdown).await?;
         }
         let expiry = self.expiry();
         let asked = tokio::select! {
             asked = self.connection.properties() => asked,
             () = elapsed(expiry) => return self.leave_expired().await,
+            // A hub that takes its time is asked again: the claims are not to wait for it.
+            () = sleep_until(self.next_look), if is_known => return Ok(()),
             () = shutdown.requested() => return Ok(()),
         };
-        let is_known = !self.standing.partitions.is_empty();
         match asked {
             Ok(properties) => {
                 self.created.set(properties.created.0);
@@ -201,6 +202,8 @@ impl<'a> Session<'a> {
             () = shutdown.requested() => return Ok(()),
         };
         let lost = claims.lost();
+        // That may have taken long.
+        self.next_look = Instant::now() + self.interval();
         let (progress, is_certain) = (&self.source.progress, turn.is_ok());
         match turn {
             Err(error) => progress.enter(CLAIMS, Condition::Waiting(error.to_string())),
@@ -214,7 +217,7 @@ impl<'a> Session<'a> {
             Ok(false) => progress.leave(CLAIMS),
         }
         self.lose(&lost).await?;
-        // That may have taken long.
+        // So may that.
         let ours = self.standing.claims.as_ref().map(Claims::ours).unwrap_or_default();
         if is_certain {
             self.explain(&ours);
