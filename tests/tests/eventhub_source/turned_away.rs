@@ -123,6 +123,32 @@ fn claims_are_renewed_though_the_hub_does_not_answer_what_partitions_it_has() {
     assert!(agent.log().iter().all(|line| !line.contains("could not be renewed")));
 }
 
+/// Promise 6.
+#[test]
+fn what_another_agent_takes_stays_here_until_the_hub_says_whether_it_can_be_read_there() {
+    let mut rig = Rig::new(1);
+    rig.configure(
+        "partitions = \"balanced\"\nload_balancing_interval = \"1s\"\npartition_ownership_expiration_interval = \"9s\"",
+    );
+    rig.postgres.psql("ALTER TABLE events RENAME TO away");
+    let agent = rig.gateway.spawn();
+    rig.send("0", 10);
+    wait_until("all to be in the buffer", || agent.taken_in() == 10);
+    let fault = rig.hubs().arm(&json!({ "phase": "management", "action": "swallow", "times": 1_000 }));
+    rig.postgres.psql(
+        "UPDATE ingestion_status_ownership SET owner_id = 'gw-b', etag = 'b', last_modified_time = EXTRACT(EPOCH FROM \
+         clock_timestamp())",
+    );
+    wait_until("the partition to be left", || rig.consumers().is_empty());
+    let asked = rig.hubs().happened(fault);
+    wait_until("the hub to be asked again and again", || rig.hubs().happened(fault) >= asked + 4);
+    assert_eq!(agent.pending("warehouse"), 10);
+    rig.hubs().ask("DELETE", &format!("/hubs/{HUB}/partitions/0/events"), &json!({ "before": 10 }));
+    rig.hubs().ask("DELETE", "/faults", &json!(null));
+    wait_until("what expired to be in the ledger", || agent.lost_events() == 10);
+    assert_eq!(agent.pending("warehouse"), 0);
+}
+
 #[test]
 fn a_token_that_expires_and_links_that_are_detached_are_no_more_than_a_pause() {
     let mut rig = Rig::new(2);

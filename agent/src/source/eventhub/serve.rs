@@ -36,8 +36,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 const JITTER: u32 = 5;
 /// How long the goodbyes of links may take: they are a courtesy.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// How long the hub has to say what it still has of partitions that are another's.
-const LAST_LOOK: Duration = Duration::from_secs(2);
 /// What [`crate::progress::Progress`] calls the claims.
 const CLAIMS: &str = "claims";
 
@@ -216,7 +214,7 @@ impl<'a> Session<'a> {
             }
             Ok(false) => progress.leave(CLAIMS),
         }
-        self.lose(&lost).await?;
+        self.lose(&lost, shutdown).await?;
         // So may that.
         let ours = self.standing.claims.as_ref().map(Claims::ours).unwrap_or_default();
         if is_certain {
@@ -328,39 +326,53 @@ impl<'a> Session<'a> {
         expired
     }
 
-    /// Takes back what is another's.
-    async fn lose(&mut self, partitions: &[String]) -> Result<(), End> {
+    /// Takes back what is another's. What may be nowhere else any more stays until the hub has said whether it is: the next
+    /// look asks again.
+    async fn lose(&mut self, partitions: &[String], shutdown: &mut Shutdown) -> Result<(), End> {
         let undelivered = self.leave(partitions).await?;
-        let (created, oldest) = self.look_back(&undelivered).await;
-        let lost =
-            partitions.iter().map(|partition| self.intake.lost(partition, created, oldest.get(partition).copied()));
+        let (created, oldest) = self.look_back(&undelivered, shutdown).await;
+        let is_clear = |partition: &&String| !undelivered.contains(*partition) || oldest.contains_key(*partition);
+        let clear: Vec<_> = partitions.iter().filter(is_clear).collect();
+        let lost = clear.iter().map(|partition| self.intake.lost(partition, created, oldest.get(*partition).copied()));
         try_join_all(lost).await.map_err(End::Intake)?;
         if let Some(claims) = self.standing.claims.as_mut() {
-            partitions.iter().for_each(|partition| claims.left(partition));
+            clear.iter().for_each(|partition| claims.left(partition));
         }
         Ok(())
     }
 
-    /// When the hub was created, and the oldest event that it has of each partition, as far as it says so in time.
-    async fn look_back(&self, partitions: &[String]) -> (Option<i64>, BTreeMap<String, Offset>) {
+    /// When the hub was created, and the oldest event that it has of each partition, as far as it says so before the claims
+    /// are to be renewed.
+    async fn look_back(
+        &self,
+        partitions: &[String],
+        shutdown: &mut Shutdown,
+    ) -> (Option<i64>, BTreeMap<String, Offset>) {
         let (mut created, mut oldest) = (self.created.known(), BTreeMap::new());
+        if partitions.is_empty() {
+            return (created, oldest);
+        }
+        let subject = self.source.progress.subject();
         let asked = async {
-            if !partitions.is_empty() {
-                created = Some(self.connection.properties().await?.created.0);
-            }
+            created = Some(self.connection.properties().await?.created.0);
             for partition in partitions {
-                let properties = self.connection.partition_properties(partition).await?;
-                oldest.insert(partition.clone(), Offset(lane::oldest(&properties)));
+                match self.connection.partition_properties(partition).await {
+                    Ok(properties) => drop(oldest.insert(partition.clone(), Offset(lane::oldest(&properties)))),
+                    Err(error) => log::debug!("{subject} ({partition}): what the hub still has of it: {error}"),
+                }
             }
             Ok::<(), client::Error>(())
         };
-        let answered = timeout(LAST_LOOK, asked).await;
-        let why = match answered {
-            Ok(Ok(())) => return (created, oldest),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer in time".to_owned(),
-        };
-        log::debug!("{}: what the hub still has of what is another's: {why}", self.source.progress.subject());
+        tokio::select! {
+            asked = asked => {
+                if let Err(error) = asked {
+                    log::debug!("{subject}: what the hub still has of what is another's: {error}");
+                }
+            }
+            () = sleep_until(self.next_look) => {}
+            () = elapsed(self.expiry()) => {}
+            () = shutdown.requested() => {}
+        }
         (created, oldest)
     }
 
