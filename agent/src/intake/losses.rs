@@ -12,9 +12,13 @@ use crate::contract::LossRequest;
 
 /// Records one loss after another, until the source has let go of its intake.
 pub(super) async fn record(shared: &Shared, mut losses: mpsc::Receiver<LossRequest>) {
-    while let Some(loss) = losses.recv().await {
+    'losses: while let Some(loss) = losses.recv().await {
         let mut shutdown = shared.shutdown.clone();
         let outcome = loop {
+            if loss.position.is_some() && loss.reply.is_closed() {
+                // Who reads next goes by the position that is here, and counts it anew.
+                continue 'losses;
+            }
             let room = shared.buffer.room_made();
             match record_one(shared, &loss).await {
                 // Not even the ledger could be written. What is lost meanwhile is counted by the source.

@@ -456,6 +456,21 @@ async fn a_loss_and_where_reading_goes_on_after_it_are_recorded_together() {
     assert_eq!(losses.iter().map(|loss| loss.events).collect::<Vec<_>>(), [2]);
 }
 
+#[tokio::test]
+async fn a_loss_whose_reader_has_gone_is_left_for_the_next_one_to_count() {
+    let rig = Rig::roomy();
+    within(rig.intake().resume("3", SHARED)).await.expect("a new partition");
+    {
+        let mut recording = pin!(rig.intake().lose_before(b"after".to_vec(), "3", 2, "expired"));
+        assert!(is_pending(&mut recording).await);
+    }
+    within(rig.intake().lose("3", 1, 0, "it comes after that")).await.expect("there is room");
+    let again = within(rig.intake().resume("3", SHARED)).await.expect("it is there");
+    assert_eq!(again.position, None);
+    let losses = rig.buffer.inspector().expect("the buffer is open").losses().expect("the ledger can be read");
+    assert_eq!(losses.iter().map(|loss| loss.events).collect::<Vec<_>>(), [1]);
+}
+
 /// Promise 6. This is when events are lost, and whatever was handed over waits.
 #[tokio::test]
 async fn losses_are_in_the_ledger_while_everything_else_waits_for_room() {

@@ -17,6 +17,13 @@ const LARGE: usize = 1_000_000;
 /// So many in each of the two partitions.
 const EACH: u64 = 30;
 
+/// Lets no rows in after those of the first transaction until the gate is open.
+const GATE: &str = "CREATE TABLE gate (is_open boolean); INSERT INTO gate VALUES (false); \
+    CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+      WHILE EXISTS (SELECT FROM events WHERE xmin <> pg_current_xact_id()::xid) AND NOT (SELECT is_open FROM gate) LOOP \
+        PERFORM pg_sleep(0.05); END LOOP; RETURN NEW; END $$; \
+    CREATE TRIGGER wait BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION wait()";
+
 /// One whose hub has events of a megabyte, whose way to Postgres is cut, and whose buffer has room for a few of them.
 fn held_back() -> (Rig, Proxy, Agent) {
     let mut rig = Rig::new(2);
@@ -49,6 +56,11 @@ fn sent(rig: &Rig) -> u64 {
     before.values().sum()
 }
 
+/// How many events of a partition the hub has sent over the links that it has now.
+fn sent_of(rig: &Rig, partition: &str) -> u64 {
+    rig.consumers().into_iter().filter(|(name, _)| name == partition).map(|(_, events)| events).sum()
+}
+
 #[test]
 fn a_full_buffer_holds_the_hub_back_and_memory_stays_bounded() {
     let (rig, way, agent) = held_back();
@@ -79,4 +91,26 @@ fn events_that_expire_while_the_hub_is_held_back_are_in_the_loss_ledger() {
     assert!(lost > 0, "nothing expired before it was sent");
     rig.comes(&there);
     assert_eq!(agent.lost_events(), lost);
+}
+
+/// Promise 6.
+#[test]
+fn what_expired_is_counted_once_though_the_agent_is_killed_before_what_came_after_it_is_on_disk() {
+    let (rig, way, agent) = held_back();
+    sent(&rig);
+    rig.postgres.psql(GATE);
+    let sent_before = sent_of(&rig, "0");
+    rig.hubs().ask("DELETE", &format!("/hubs/{HUB}/partitions/0/events"), &json!({ "before": EACH - 1 }));
+    let questions = rig.questions();
+    way.accept();
+    // There is room for some of what waits, and then none again.
+    wait_until("an event behind the gap to be sent", || sent_of(&rig, "0") > sent_before);
+    wait_until("the hub to be asked what has expired", || rig.questions() > questions);
+    agent.lost_events();
+    agent.kill_9();
+    rig.postgres.psql("UPDATE gate SET is_open = true");
+    let agent = rig.gateway.start();
+    let last = format!("SELECT count(*) FROM events WHERE \"offset\" = {}", EACH - 1);
+    wait_until("the last of each partition", || rig.postgres.psql(&last) == "2");
+    assert_eq!(rig.count() as u64 + agent.lost_events(), 2 * EACH, "each is a row, or in the ledger, once");
 }

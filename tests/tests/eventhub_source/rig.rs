@@ -141,12 +141,23 @@ impl Rig {
         (!row.is_empty()).then(|| serde_json::from_str(&row).expect("JSON"))
     }
 
-    /// Consumers that the hub has now: of which partition, and how many events each was sent.
-    pub(crate) fn consumers(&self) -> Vec<(String, u64)> {
+    /// The links that the hub has now, or had.
+    fn links(&self) -> impl Iterator<Item = Value> {
         let connections = self.hubs().ask("GET", "/connections", &Value::Null);
         let live = connections.as_array().expect("a list").iter().filter(|one| one["ended"] == false);
-        let links = live.flat_map(|one| one["links"].as_array().cloned().unwrap_or_default());
-        links
+        let links: Vec<_> = live.flat_map(|one| one["links"].as_array().cloned().unwrap_or_default()).collect();
+        links.into_iter()
+    }
+
+    /// How often the hub was asked about itself over the connections that it has now.
+    pub(crate) fn questions(&self) -> u64 {
+        let management = self.links().filter(|link| link["role"] == "requests" && link["node"] == "$management");
+        management.map(|link| link["requests"].as_u64().expect("a count")).sum()
+    }
+
+    /// Consumers that the hub has now: of which partition, and how many events each was sent.
+    pub(crate) fn consumers(&self) -> Vec<(String, u64)> {
+        self.links()
             .filter(|link| link["role"] == "consumer" && link["ended"] == false)
             .map(|link| {
                 let partition = link["partition"].as_str().expect("a consumer has a partition").to_owned();

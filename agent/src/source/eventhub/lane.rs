@@ -219,11 +219,7 @@ impl Lane {
         let properties = self.connection.partition_properties(&self.partition).await?;
         let (oldest, next) = (oldest(&properties), position.sequence_number + 1);
         if oldest > next {
-            let position = Position { offset: None, sequence_number: oldest - 1 };
-            self.say_lost(oldest - next);
-            let events = (oldest - next).unsigned_abs();
-            let recorded = self.intake.lose_before(position.encode(), &self.partition, events, EXPIRED);
-            recorded.await.map_err(End::from)?;
+            let position = self.lose(oldest - next, oldest).await?;
             return self.attach(position.start(), oldest).await;
         }
         match (self.trust, self.settings.on_invalid_offset) {
@@ -256,37 +252,51 @@ impl Lane {
         next
     }
 
-    /// What the hub let go before it was read here is lost, and in the loss ledger (Promise 6).
-    async fn lose(&self, expired: i64) -> Result<(), End> {
-        self.say_lost(expired);
-        Ok(self.intake.lose(&self.partition, expired.unsigned_abs(), 0, EXPIRED).await?)
-    }
-
-    fn say_lost(&self, expired: i64) {
+    /// What the hub let go before it was read here is lost, and in the loss ledger (Promise 6), together with where reading
+    /// goes on: so it is counted once. That is with the event `next`.
+    async fn lose(&self, expired: i64, next: i64) -> Result<Position, End> {
+        let position = Position { offset: None, sequence_number: next - 1 };
+        self.intake.lose_before(position.encode(), &self.partition, expired.unsigned_abs(), EXPIRED).await?;
         log::error!(
             "{} ({}): {expired} events had expired at the hub before they were read here; they are in the loss ledger",
             self.progress.subject(),
             self.partition
         );
+        Ok(position)
     }
 
     /// Numbers follow each other. Those that do not come have expired while nothing was asked for, or the hub has compacted
-    /// the partition: only what is older than its oldest event is a loss.
-    async fn count_missing(&mut self, numbers: &[Offset]) -> Result<(), Trouble> {
+    /// the partition: only what is older than its oldest event is a loss. What came before that is on disk before it is
+    /// recorded; what came after it is left in the batch. For how many events that are on disk credit is still to be given.
+    async fn count_missing(&mut self, batch: &mut SourceBatch, waiting: &mut Waiting) -> Result<u32, Trouble> {
         let mut gaps = Vec::new();
-        for Offset(number) in numbers {
-            gaps.extend(self.next.filter(|next| next < number).map(|next| next..*number));
+        for (index, Offset(number)) in batch.offsets.iter().enumerate() {
+            gaps.extend(self.next.filter(|next| next < number).map(|next| (index, next..*number)));
             self.next = Some(number + 1);
         }
         if gaps.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let oldest = oldest(&self.connection.partition_properties(&self.partition).await?);
-        let expired = gaps.iter().map(|gap| (gap.end.min(oldest) - gap.start).max(0)).sum();
-        if expired > 0 {
-            self.lose(expired).await?;
+        let (mut passed, mut stored) = (0, 0);
+        for (index, gap) in gaps {
+            let expired = gap.end.min(oldest) - gap.start;
+            if expired <= 0 {
+                continue;
+            }
+            let mut before = std::mem::take(batch);
+            batch.events = before.events.split_off(index - passed);
+            batch.offsets = before.offsets.split_off(index - passed);
+            batch.position = before.position.take();
+            passed = index;
+            waiting.push_back((self.intake.submit(&self.partition, before).await.map_err(End::from)?, 0));
+            while let Some((receipt, count)) = waiting.pop_front() {
+                receipt.await.map_err(End::from)?;
+                stored += count;
+            }
+            self.lose(expired, gap.end).await?;
         }
-        Ok(())
+        Ok(stored)
     }
 
     /// Attaches where the config says. The end of the partition is a place from now on: what comes while the agent is
@@ -348,10 +358,10 @@ impl Lane {
                 }
             };
             self.trust = Trust::Offset;
-            let (batch, count, broken) = self.gather(receiver, first).await;
-            self.count_missing(&batch.offsets).await?;
+            let (mut batch, count, broken) = self.gather(receiver, first).await;
+            let stored = self.count_missing(&mut batch, waiting).await?;
             let receipt = self.intake.submit(&self.partition, batch).await.map_err(End::from)?;
-            waiting.push_back((receipt, count));
+            waiting.push_back((receipt, stored + count));
             if let Some(error) = broken {
                 return Err(error.into());
             }
