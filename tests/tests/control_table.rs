@@ -125,7 +125,7 @@ async fn of_two_who_claim_a_partition_one_gets_it_and_the_table_says_how_old_a_c
     let postgres = server();
     postgres.psql(PYTHONS_CLAIMS);
     let (one, other) = (table(&postgres, Postgres::USER), table(&postgres, Postgres::USER));
-    let hub = HubId { namespace: "ns".into(), hub: "eh1".into(), consumer_group: "$Default".into() };
+    let hub = HubId { namespace: "ns".into(), hub: "eh1".into(), consumer_group: "$Default".into(), is_shared: true };
     let shares = Shares { hub, target: key("0").target };
     assert_eq!(one.claims(&shares).await, Ok(Vec::new()));
     let (a, b) = ([bid("0", None, "a", "a0"), bid("1", None, "a", "a1")], [bid("1", None, "b", "b1")]);

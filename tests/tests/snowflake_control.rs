@@ -132,7 +132,12 @@ async fn rows_of_others_are_left_alone() {
 }
 
 fn shares() -> Shares {
-    let hub = HubId { namespace: "ns.servicebus".into(), hub: "eh1".into(), consumer_group: "$Default".into() };
+    let hub = HubId {
+        namespace: "ns.servicebus".into(),
+        hub: "eh1".into(),
+        consumer_group: "$Default".into(),
+        is_shared: true,
+    };
     Shares { hub, target: key("0").target }
 }
 

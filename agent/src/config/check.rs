@@ -242,7 +242,7 @@ impl<'p> Checker<'_, 'p, '_> {
             let is_same_hub =
                 |other: &HubId| (&other.namespace, &other.hub) == (&settings.hub.namespace, &settings.hub.hub);
             let earlier = || hubs[..at].iter().filter(|(_, other)| is_same_hub(&other.hub));
-            let same_group = earlier().find(|(_, other)| other.hub == settings.hub);
+            let same_group = earlier().find(|(_, other)| other.hub.consumer_group == settings.hub.consumer_group);
             let same_target = earlier().find(|(other, _)| takes(other).iter().any(|target| targets.contains(target)));
             if let Some((other, _)) = same_group {
                 let problem = format!("reads what sources.{other} ({}) does", self.shown(&["sources", other]));

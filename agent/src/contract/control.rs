@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn what_stays_on_a_machine_has_rows_of_its_agent_also_where_it_comes_from_a_hub() {
-        let hub = HubId { namespace: "ns".into(), hub: "eh".into(), consumer_group: "$Default".into() };
+        let hub =
+            HubId { namespace: "ns".into(), hub: "eh".into(), consumer_group: "$Default".into(), is_shared: false };
         let partition = PartitionId {
             stream: "line1".into(),
             renamed_from: Some("line0".into()),

@@ -47,6 +47,8 @@ pub struct HubId {
     pub hub: String,
     /// The consumer group that reads it.
     pub consumer_group: String,
+    /// Whether its partitions are shared out: another agent may own one by now.
+    pub is_shared: bool,
 }
 
 impl fmt::Display for HubId {

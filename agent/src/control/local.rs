@@ -122,7 +122,7 @@ mod tests {
     #[tokio::test]
     async fn claims_change_only_from_what_they_must_be() {
         let local = Local::new(Arc::new(Nothing), Arc::new(ManualClock::new(forebay_buffer::Timestamp(0))));
-        let hub = HubId { namespace: "ns".into(), hub: "h".into(), consumer_group: "$Default".into() };
+        let hub = HubId { namespace: "ns".into(), hub: "h".into(), consumer_group: "$Default".into(), is_shared: true };
         let target = Target { database: "D".into(), schema: "S".into(), table: "T".into() };
         let shares = Shares { hub, target };
         let bid = |over: Option<&str>, etag: &str| {

@@ -17,10 +17,16 @@ const CREATED: i64 = 1_700_000_000_000_000;
 const NUMBERING: Numbering = Numbering::Shared { created: CREATED };
 
 fn of_hub() -> Gateway {
+    reading(true)
+}
+
+/// A gateway that reads the hub, and shares its partitions with others or not.
+fn reading(is_shared: bool) -> Gateway {
     let hub = HubId {
         namespace: "ns.servicebus.windows.net".to_owned(),
         hub: "plant".to_owned(),
         consumer_group: "$Default".to_owned(),
+        is_shared,
     };
     let mut gateway = gateway();
     gateway.hubs.insert(STREAM.to_owned(), Arc::new(hub));
@@ -73,6 +79,20 @@ async fn an_agent_whose_channel_was_taken_waits_until_it_is_the_owner_again() {
     account.holds(1..=30);
     assert_ne!(account.channel().client_sequencer, opened);
     first.stop().await;
+}
+
+/// Nobody would tell it that it is the owner: it is, for it reads the hub alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_shares_with_nobody_takes_its_channel_back_at_once() {
+    let (account, one) = (Account::new(), reading(false));
+    one.append_shared(STREAM, CREATED, 1..=10);
+    let running = one.deliver(SINK, &[STREAM], agent(&account, "gw-1"));
+    until("all is confirmed", || confirmed(&one, "0", NUMBERING).1).await;
+    account.pipe().open(&account.channel().channel_name, false, None).await.expect("it opens");
+    one.append_shared(STREAM, CREATED, 11..=20);
+    account.until_rows(20).await;
+    running.stop().await;
+    account.holds(1..=20);
 }
 
 /// What is refused at the end moves no token: who knows of it goes on behind it, and who does not refuses it again.

@@ -101,7 +101,8 @@ mod tests {
     use crate::contract::{HubId, Target};
 
     fn shares() -> Shares {
-        let hub = HubId { namespace: "ns'1".into(), hub: "eh1".into(), consumer_group: "$Default".into() };
+        let hub =
+            HubId { namespace: "ns'1".into(), hub: "eh1".into(), consumer_group: "$Default".into(), is_shared: true };
         Shares { hub, target: Target { database: "plant".into(), schema: "public".into(), table: "telemetry".into() } }
     }
 

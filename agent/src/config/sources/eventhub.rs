@@ -238,7 +238,7 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Result<Settings, Report
     let few = |count: u64| u32::try_from(count).expect("10,000 fit 32 bits");
     Ok(Settings {
         connection,
-        hub: HubId { namespace, hub: name, consumer_group: consumer_group? },
+        hub: HubId { namespace, hub: name, consumer_group: consumer_group?, is_shared },
         partitions,
         starting_position,
         on_invalid_offset,

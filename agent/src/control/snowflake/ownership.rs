@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn a_bid_names_all_that_it_compares() {
-        let hub = HubId { namespace: "ns'1".into(), hub: "eh1".into(), consumer_group: "$Default".into() };
+        let hub =
+            HubId { namespace: "ns'1".into(), hub: "eh1".into(), consumer_group: "$Default".into(), is_shared: true };
         let target = Target { database: "PLANT".into(), schema: "PUBLIC".into(), table: "EVENTS".into() };
         let shares = Shares { hub, target };
         let name = |text| Identifier::new(text).expect("a name");

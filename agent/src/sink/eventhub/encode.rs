@@ -113,6 +113,7 @@ mod tests {
             namespace: "ns.servicebus.windows.net".to_owned(),
             hub: "plant".to_owned(),
             consumer_group: "a".to_owned(),
+            is_shared: false,
         };
         let lane = lane(Numbering::Shared { created: 5_000 }, Some(hub));
         for agent in ["gw-1", "gw-2"] {

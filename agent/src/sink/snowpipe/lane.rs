@@ -339,19 +339,24 @@ impl SnowpipeLane {
 
     /// Somebody else has opened the channel. Where partitions are shared out, it may be its owner now.
     fn contested(&mut self, message: String) -> SinkError {
-        if self.partition.hub.is_some() {
+        if self.partition.hub.as_ref().is_some_and(|hub| hub.is_shared) {
             return SinkError::Fenced(message);
         }
         self.contests += 1;
         if self.contests < MAX_CONTESTS {
             return SinkError::Reconnect(message);
         }
+        let (whom, remedy) = match &self.partition.hub {
+            Some(hub) => (format!("another agent that takes {hub} here"), "or have both say partitions = \"balanced\""),
+            None => (
+                format!("another agent with the id {:?} (or the same channel)", self.shared.prefix()),
+                "or give one another id",
+            ),
+        };
         let message = format!(
             "{message}. So it was {} times, with nothing of ours committed in between: it seems that another writer opens the \
-             channel. Look for another agent with the id {:?} (or the same channel); end one of the two, or give one another \
-             id",
+             channel. Look for {whom}; end one of the two, {remedy}",
             self.contests,
-            self.shared.prefix(),
         );
         SinkError::Retry { message, after: Some(LONG_PAUSE) }
     }

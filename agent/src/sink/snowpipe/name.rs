@@ -65,6 +65,7 @@ mod tests {
             namespace: "ns.servicebus.windows.net".to_owned(),
             hub: "plant".to_owned(),
             consumer_group: consumer_group.to_owned(),
+            is_shared: true,
         };
         let numbering = Numbering::Shared { created: 5 };
         PartitionId { hub: Some(Arc::new(hub)), numbering, ..own(stream, "3") }

@@ -115,7 +115,8 @@ impl Rig {
     }
 
     fn agent(&self, owner: &str) -> Claims {
-        let hub = HubId { namespace: "ns".into(), hub: "eh".into(), consumer_group: "$Default".into() };
+        let hub =
+            HubId { namespace: "ns".into(), hub: "eh".into(), consumer_group: "$Default".into(), is_shared: true };
         let target = Target { database: "d".into(), schema: "s".into(), table: "t".into() };
         let balance = Balance { interval: Duration::from_secs(10), expiration: EXPIRATION, strategy: Strategy::Greedy };
         let (table, clock) = (Arc::clone(&self.table), Arc::clone(&self.clock));
