@@ -145,6 +145,13 @@ pub trait Lane: Send {
     /// Waits until more of what was delivered is confirmed. Never called when everything is. It only waits: dropped
     /// because there is more to deliver, it is called again later, and has lost nothing.
     fn settle(&mut self) -> BoxFuture<'_, Result<Progress, SinkError>>;
+
+    /// What the destination itself shows to whoever asks it next, where everything up to `confirmed` is: less, where what
+    /// follows was refused and has left no trace there, or nothing. The control table goes no further (Promise 2): who passes
+    /// over what it says must find the destination there, or ahead of it.
+    fn shown(&self, confirmed: Checkpoint) -> Option<Checkpoint> {
+        Some(confirmed)
+    }
 }
 
 /// What the buffer remembers of a sink's place in one partition.

@@ -1,6 +1,6 @@
 //! The control table's rows of a sink that does not keep them with its data: written after the confirmations.
 //!
-//! Each lane says here how far its destination has confirmed; once in an interval what has changed is written, all
+//! Each lane says here how far its destination shows that it has confirmed; once in an interval what has changed is written, all
 //! partitions together, and once more when the agent stops. Delivery never waits for it, and is never stopped by it: these
 //! rows are for operators and for whoever takes over, and the truth is at the destination, or in the buffer. So an outage
 //! of the control table is one line in the log when it begins and one when it ends (Promise 7), and costs the memory of one
@@ -106,7 +106,7 @@ impl Board {
         self.0.news.notify_one();
     }
 
-    /// A destination has confirmed everything up to `checkpoint`, which is at `upstream` where it comes from.
+    /// A destination shows that it has everything up to `checkpoint`, which is at `upstream` where it comes from.
     pub(super) fn confirmed(&self, label: &str, checkpoint: Checkpoint, upstream: Option<String>) {
         if let Some(row) = self.rows().get_mut(label) {
             row.stands(Some(checkpoint), upstream);

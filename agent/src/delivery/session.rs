@@ -202,15 +202,20 @@ impl Session<'_> {
             if admitted != Some(confirmed) {
                 return Err(self.not_ours(confirmed).into());
             }
-            let upstream = self.upstream_offset(confirmed.offset, batch).await?;
+            // What it shows of earlier batches was told with these.
+            let shown = self.lane.shown(confirmed).filter(|shown| self.window.holds(shown.offset));
+            let upstream = match shown {
+                Some(shown) => self.upstream_offset(shown.offset, batch).await?,
+                None => None,
+            };
             let settled = {
                 let _working = self.task.progress.working();
                 self.subscription.confirm(confirmed, note)?;
                 self.window.confirm(confirmed.offset)
             };
             self.task.progress.count(settled.events, settled.bytes);
-            if let Some(board) = &self.task.board {
-                board.confirmed(&self.task.label, confirmed, upstream);
+            if let (Some(board), Some(shown)) = (&self.task.board, shown) {
+                board.confirmed(&self.task.label, shown, upstream);
             }
         }
         if is_well {

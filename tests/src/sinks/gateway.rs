@@ -11,13 +11,13 @@ use std::{
 
 use forebay::{
     contract::{HubId, Shutdown, Sink},
-    delivery::Delivery,
+    delivery::{ControlTable, Delivery},
     fence::Fences,
     progress::{Condition, Progress},
 };
 use forebay_buffer::{
-    Appended, Batch, Buffer, DeadLetter, DeadLetterFilter, Durability, Error, Event, Loss, Numbering, Offset, Options,
-    Start, StreamLimits, Timestamp, WhenFull,
+    AppendError, Appended, Batch, Buffer, DeadLetter, DeadLetterFilter, Durability, Error, Event, Loss, Numbering,
+    Offset, Options, Start, StreamLimits, Timestamp, WhenFull,
     clock::{Clock, Reading},
 };
 use tempfile::TempDir;
@@ -48,6 +48,8 @@ pub struct Gateway {
     pub fences: Fences,
     /// The hubs that streams come from, whose partitions other gateways deliver too.
     pub hubs: BTreeMap<String, Arc<HubId>>,
+    /// Where its deliveries say how far they are, if anywhere.
+    pub control: Option<ControlTable>,
     directory: TempDir,
 }
 
@@ -81,7 +83,7 @@ impl Gateway {
         let mut options = Options::new(directory.path().join(FILE), Arc::new(StoppedClock));
         options.durability = Durability::ProcessCrash;
         let buffer = options.open().expect("the buffer opens");
-        Self { buffer, fences: Fences::default(), hubs: BTreeMap::new(), directory }
+        Self { buffer, fences: Fences::default(), hubs: BTreeMap::new(), control: None, directory }
     }
 
     /// Where the buffer's files are.
@@ -163,7 +165,7 @@ impl Gateway {
             streams: streams.iter().map(|stream| (*stream).to_owned()).collect(),
             renamed_from: renamed.iter().map(|(now, before)| ((*now).to_owned(), (*before).to_owned())).collect(),
             hubs: self.hubs.clone(),
-            control: None,
+            control: self.control.clone(),
             max_bytes_per_second: None,
             progress: Arc::clone(&progress),
             fences: self.fences.clone(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use forebay::contract::{Batch, BatchLimits, BoxFuture, Lane, Local, PartitionId, Progress, Resumed, Sink, SinkError};
+use forebay_buffer::Checkpoint;
 
 /// Called with what is about to happen, or has happened: `resume`, `resumed`, `deliver`, `delivered`, `settle`, `settled`.
 pub type OnStep = Arc<dyn Fn(&'static str) + Send + Sync>;
@@ -62,5 +63,9 @@ impl Lane for SpyLane {
             (self.on_step)("settled");
             settled
         })
+    }
+
+    fn shown(&self, confirmed: Checkpoint) -> Option<Checkpoint> {
+        self.lane.shown(confirmed)
     }
 }

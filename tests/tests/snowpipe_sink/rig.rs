@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, ops::Deref, sync::Arc, time::Duration};
 use forebay::{
     client::snowflake::{self as client, Account as Name, Credential, Identifier, Pipe, TableName},
     clock::SystemClock,
-    contract::{Batch, BatchLimits, Lane, Local, PartitionId, Sink},
+    contract::{Batch, BatchLimits, Lane, Local, PartitionId, Sink, Target},
+    control::snowflake::{Place, Snowflake as Table, StatusTable},
+    delivery::ControlTable,
     progress::Progress,
     secret::{Secret, SecretSource},
     sink::snowpipe::{OnRowError, Settings, Shape, Snowpipe, create_table, own_pipe},
@@ -123,6 +125,23 @@ impl Account {
     /// The sink of the agent `gw-1`.
     pub(crate) fn sink(&self) -> Arc<dyn Sink> {
         sink(self.settings(), "gw-1")
+    }
+
+    /// A control table beside it.
+    pub(crate) fn control(&self) -> ControlTable {
+        let Settings { connection, table, .. } = self.settings();
+        let target = Target { database: "PLANT".into(), schema: "PUBLIC".into(), table: "EVENTS".into() };
+        let table = TableName { table: Identifier::new("ingestion_status").expect("a name"), ..table };
+        self.sql(&format!("CREATE WAREHOUSE IF NOT EXISTS SMALL; {}", StatusTable(&table).create(false)));
+        let place = Place { connection, warehouse: Identifier::new("small").expect("a name"), table };
+        let control = Arc::new(Table::new(place, Arc::new(SystemClock::new())));
+        ControlTable { control, agent_id: "gw".to_owned(), target, interval: Duration::from_millis(50) }
+    }
+
+    /// How far the only row of it is.
+    pub(crate) fn waterlevel(&self) -> Option<i64> {
+        let rows = self.sql("SELECT WATERLEVEL FROM PLANT.PUBLIC.INGESTION_STATUS");
+        rows.first()?.first()?.as_deref()?.parse().ok()
     }
 
     /// The pipe, for who meddles with it.

@@ -120,6 +120,41 @@ async fn what_was_refused_at_the_end_sets_no_token_and_stops_nobody() {
     account.holds([1, 2, 6, 7]);
 }
 
+/// Who takes the partition over passes over what the control table says, and must find the channel there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_control_table_goes_no_further_than_the_token_where_the_end_was_refused() {
+    let account = Account::new();
+    let (mut one, mut other) = (of_hub(), of_hub());
+    for gateway in [&mut one, &mut other] {
+        gateway.control = Some(account.control());
+    }
+    let by_body = |id| sink(Settings { shape: Shape::Body, ..account.settings() }, id);
+    let until_confirmed = async |gateway: &Gateway, sink| {
+        let running = gateway.deliver(SINK, &[STREAM], sink);
+        until("all is confirmed", || confirmed(gateway, "0", NUMBERING).1).await;
+        running.stop().await;
+    };
+    one.append_shared(STREAM, CREATED, 1..=2);
+    until_confirmed(&one, agent(&account, "gw-1")).await;
+    // Numbers are no objects.
+    one.append_shared(STREAM, CREATED, 3..=5);
+    until_confirmed(&one, by_body("gw-1")).await;
+    // It asks the channel once more, and knows that all is confirmed.
+    one.deliver(SINK, &[STREAM], agent(&account, "gw-1")).stop().await;
+    let said = account.waterlevel();
+    assert_eq!((confirmed(&one, "0", NUMBERING), said), ((Some(Offset(5)), true), Some(2)));
+
+    let partition = other.buffer.partition(STREAM, "0", NUMBERING).expect("it opens");
+    partition.pass_over(Offset(2), None).expect("nothing is in flight");
+    other.append_shared(STREAM, CREATED, 3..=5);
+    until_confirmed(&other, by_body("gw-2")).await;
+    assert_eq!(account.waterlevel(), Some(2));
+    other.append_shared(STREAM, CREATED, 6..=7);
+    until_confirmed(&other, agent(&account, "gw-2")).await;
+    assert_eq!((other.dead_letters().len(), account.waterlevel()), (3, Some(7)));
+    account.holds([1, 2, 6, 7]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_is_let_go_of_though_nothing_is_committed() {
     let (account, one) = (Account::new(), of_hub());

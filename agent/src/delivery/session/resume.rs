@@ -131,7 +131,8 @@ impl Session<'_> {
             consumer_group: self.task.id.hub.as_ref().map(|hub| hub.consumer_group.clone()),
             knows: Arc::new(knows),
         };
-        board.stands(&self.task.label, &self.task.id, lineage, self.subscription.checkpoint());
+        let shown = self.subscription.checkpoint().and_then(|checkpoint| self.lane.shown(checkpoint));
+        board.stands(&self.task.label, &self.task.id, lineage, shown);
     }
 
     async fn decide(&mut self, local: Option<Checkpoint>, resumed: &Resumed) -> Result<Decision, Error> {

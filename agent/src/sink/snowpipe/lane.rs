@@ -99,6 +99,13 @@ impl Lane for SnowpipeLane {
             self.shut_if_failed(outcome)
         })
     }
+
+    /// What is refused behind the last row moves no token.
+    fn shown(&self, confirmed: Checkpoint) -> Option<Checkpoint> {
+        let token = self.open.as_ref()?.committed?.checkpoint;
+        let is_of_it = are_comparable(self.partition.numbering, token, confirmed) && token.offset <= confirmed.offset;
+        is_of_it.then_some(Checkpoint { generation: confirmed.generation, ..token })
+    }
 }
 
 impl SnowpipeLane {
@@ -178,8 +185,8 @@ impl SnowpipeLane {
             progress.absorb(self.news()?.unwrap_or_default());
         }
         if count == 0 {
-            // All of it is refused. The local checkpoint and the control table pass it; an owner that knows neither refuses it
-            // again at worst, for an offset token that is set from here could take back what another has committed.
+            // All of it is refused. The local checkpoint passes it; an owner that does not know that refuses it again at
+            // worst, for an offset token that is set from here could take back what another has committed.
             self.opened()?.flights.push(batch.through, Vec::new());
             progress.absorb(self.news()?.unwrap_or_default());
         }
