@@ -185,12 +185,14 @@ fn carry_over(
     Ok(())
 }
 
-/// A generation that could not be read stands in the checkpoints too; where there are none, nothing was delivered.
+/// A generation that could not be read stands in the checkpoints too; where there are none, or only those that bear none,
+/// nothing was delivered.
 fn recover_generation(db: &Connection) -> Result<(), Error> {
     if read_meta(db, "generation")?.is_some() {
         return Ok(());
     }
-    let sql = "SELECT generation FROM checkpoint GROUP BY generation ORDER BY count(*) DESC LIMIT 1";
+    let sql = "SELECT generation FROM checkpoint WHERE generation <> zeroblob(16)
+               GROUP BY generation ORDER BY count(*) DESC LIMIT 1";
     let found: Option<Vec<u8>> = db.query_row(sql, [], |row| row.get(0)).optional()?;
     let generation = found.unwrap_or_else(|| {
         let mut random = vec![0; 16];

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Checkpoint, Error, Event, Offset, Partition, ReadLimits, Reader, Receipt, Refused, Tag, buffer, dead_letter,
+    Checkpoint, Error, Event, Generation, Offset, Partition, ReadLimits, Reader, Receipt, Refused, Tag, buffer,
+    dead_letter,
     places::{Guard, Place},
     places_table::{count_after, store_place},
     shared::Shared,
@@ -68,8 +69,8 @@ impl Subscription {
     }
 
     /// How far this sink has confirmed the partition, as far as this file knows; `None` if it never has. Its generation
-    /// is another than the file's where that was adopted since, or where the sink was told to start at `now`: then
-    /// nothing of this generation was delivered, and delivery begins after its offset.
+    /// is another than the file's where that was adopted since, where the sink was told to start at `now`, or where only a
+    /// note was kept: then nothing of this generation was delivered, and delivery begins after its offset.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         self.place(|place| place.checkpoint).ok().flatten()
     }
@@ -220,6 +221,13 @@ impl Subscription {
         self.shared.save(unsaved > window);
         self.notify();
         Ok(())
+    }
+
+    /// Keeps a note of a sink that may have confirmed nothing yet. Written with the next transaction, within a second.
+    pub fn keep(&self, note: Vec<u8>) -> Result<(), Error> {
+        // Of no generation: nothing was delivered from here, and delivery begins where it would have begun.
+        let nothing = || Checkpoint { generation: Generation(0), tag: Tag(0), offset: self.beginning() };
+        self.confirm(self.checkpoint().unwrap_or_else(nothing), Some(note))
     }
 
     /// Records events as refused by this sink: durable dead letters, each once, however often it is told. Must come

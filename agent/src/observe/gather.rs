@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use forebay_buffer::{
-    Numbering, PartitionStatus, Recovery, SinkPartitionStatus, SinkStatus, Status, StreamStatus, Timestamp,
+    Numbering, Offset, PartitionStatus, Recovery, SinkPartitionStatus, SinkStatus, Status, StreamStatus, Timestamp,
     clock::Reading,
 };
 
@@ -175,11 +175,12 @@ fn bare_sink(
 ) -> SinkReport {
     let mut lane = |place: &SinkPartitionStatus| {
         let still = running.vitals.and_then(|vitals| vitals.still(name, &place.stream, &place.partition, now));
+        let confirmed = place.checkpoint.filter(|checkpoint| checkpoint.offset > Offset::BEFORE_ALL);
         LaneReport {
             stream: place.stream.clone(),
             partition: place.partition.clone(),
             condition: conditions.remove(&format!("{}/{}", place.stream, place.partition)).map(|c| condition(&c)),
-            confirmed: place.checkpoint.map(|checkpoint| place.numbering.display(checkpoint.offset).to_string()),
+            confirmed: confirmed.map(|checkpoint| place.numbering.display(checkpoint.offset).to_string()),
             pending_events: place.pending_events,
             oldest_age_seconds: place.oldest_age.map(|age| age.as_secs_f64()),
             no_progress_seconds: still.map(|still| still.as_secs()),

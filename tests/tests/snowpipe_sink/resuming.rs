@@ -1,5 +1,6 @@
 //! Where delivery goes on: after restarts, kills, lost and copied buffers, and channels that are others.
 
+use forebay::sink::snowpipe::{Settings, Shape};
 use forebay_buffer::Numbering;
 use forebay_tests::sinks::Gateway;
 use serde_json::json;
@@ -116,6 +117,26 @@ async fn a_buffer_that_was_lost_begins_with_what_is_in_the_new_one() {
     account.holds((1..=10).chain(50..=59));
 }
 
+/// What it has refused moves no token: that of the lost one is there still.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buffer_that_has_only_refused_events_since_another_was_lost_goes_on_behind_them() {
+    let (account, first) = (Account::new(), gateway());
+    first.append(STREAM, 1..=10);
+    deliver_until(&first, &account, 10).await;
+    drop(first);
+    let second = gateway();
+    second.append(STREAM, 50..=55);
+    // Numbers are no objects.
+    let by_body = sink(Settings { shape: Shape::Body, ..account.settings() }, "gw-1");
+    let running = second.deliver(SINK, &[STREAM], by_body);
+    until("all is confirmed", || confirmed(&second, "0", Numbering::Assigned).1).await;
+    running.stop().await;
+    let second = second.reopen();
+    second.append(STREAM, 56..=57);
+    deliver_until(&second, &account, 12).await;
+    account.holds((1..=10).chain(56..=57));
+}
+
 /// What it had appended is nowhere else.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_lost_buffer_had_appended_is_committed_before_the_next_one_goes_on() {
@@ -140,6 +161,36 @@ async fn what_a_lost_buffer_had_appended_is_committed_before_the_next_one_goes_o
         account.until_rows(before + 6).await;
         running.stop().await;
         account.holds((if is_first { 11 } else { 1 }..=20).chain(50..=55));
+    }
+}
+
+/// Nothing was ever committed there, or only what a lost buffer had sent: what waits is this one's all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_buffer_itself_has_appended_is_discarded_and_sent_again() {
+    for (is_first, is_killed) in [(true, false), (true, true), (false, true)] {
+        let (account, first) = (Account::new(), gateway());
+        if !is_first {
+            first.append(STREAM, 1..=10);
+            deliver_until(&first, &account, 10).await;
+        }
+        let mut gateway = gateway();
+        account.set(&json!({ "hold_commits": true }));
+        gateway.append(STREAM, 50..=55);
+        let mut running = gateway.deliver(SINK, &[STREAM], account.sink());
+        until("it is appended", || account.pending() == 1).await;
+        let opened = account.channel().client_sequencer;
+        if is_killed {
+            running.kill().await;
+            gateway = gateway.reopen();
+            running = gateway.deliver(SINK, &[STREAM], account.sink());
+        } else {
+            account.ask("POST", "/channels/invalidate", &json!({ "keeps_pending": true }));
+        }
+        until("the channel is opened", || account.channel().client_sequencer > opened).await;
+        account.set(&json!({ "hold_commits": false }));
+        account.until_rows(if is_first { 6 } else { 16 }).await;
+        running.stop().await;
+        account.holds((1..=10).filter(|_| !is_first).chain(50..=55));
     }
 }
 

@@ -203,11 +203,12 @@ pub(crate) async fn deliver_until(gateway: &Gateway, account: &Account, rows: us
     running.stop().await;
 }
 
-/// What the buffer says is confirmed of a partition: its last offset, and whether that is all.
+/// What the buffer says was confirmed from it of a partition: its last offset, and whether that is all.
 pub(crate) fn confirmed(gateway: &Gateway, partition: &str, numbering: Numbering) -> (Option<Offset>, bool) {
     let partition = gateway.buffer.partition(STREAM, partition, numbering).expect("it is there");
     let subscription = gateway.buffer.subscription(SINK, &partition).expect("the sink takes it");
-    let confirmed = subscription.checkpoint().map(|checkpoint| checkpoint.offset);
+    let is_ours = |checkpoint: &Checkpoint| checkpoint.generation == gateway.buffer.generation();
+    let confirmed = subscription.checkpoint().filter(is_ours).map(|checkpoint| checkpoint.offset);
     (confirmed, confirmed == Some(partition.high_water()))
 }
 

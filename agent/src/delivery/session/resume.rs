@@ -100,12 +100,16 @@ impl Session<'_> {
                     subscription.resume_at(found)?;
                     found.offset
                 }
-                // Another generation's checkpoint says nothing about this one, until the first batch has replaced it.
+                // Another generation's checkpoint says nothing about this one, until the first batch has replaced it: only
+                // what the sink keeps for itself does.
                 Destination::At(found) if !assigned || found.generation == generation => {
                     subscription.resume_after(found.offset)?;
                     found.offset
                 }
-                _ => return subscription.resume_here(),
+                _ => {
+                    subscription.resume_here()?;
+                    return note.filter(|_| assigned).map_or(Ok(()), |note| subscription.keep(note));
+                }
             };
             match subscription.checkpoint() {
                 Some(here) if here.offset == offset && note.is_some() => subscription.confirm(here, note),

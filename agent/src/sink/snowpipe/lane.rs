@@ -49,6 +49,8 @@ pub(super) struct SnowpipeLane {
     too_large: Vec<Refusal>,
     /// What was committed when the channel was opened last.
     committed: Option<Token>,
+    /// What was committed when the service said so last.
+    seen: Option<Token>,
     /// How often another writer has taken the channel since something of ours was committed.
     contests: u32,
     /// What the channel was to be opened again for, since something was committed.
@@ -111,7 +113,7 @@ impl Lane for SnowpipeLane {
 impl SnowpipeLane {
     pub(super) fn new(shared: Arc<Shared>, partition: Arc<PartitionId>) -> Self {
         let channel = name::channel(shared.prefix(), &partition);
-        let (open, too_large, committed, refused) = (None, Vec::new(), None, None);
+        let (open, too_large, committed, seen, refused) = (None, Vec::new(), None, None, None);
         let (limit, contests) = (MAX_REQUEST_BYTES, 0);
         let (uncommitted_since, former) = (None, name::former_channel(shared.prefix(), &partition));
         Self {
@@ -122,6 +124,7 @@ impl SnowpipeLane {
             limit,
             too_large,
             committed,
+            seen,
             contests,
             refused,
             uncommitted_since,

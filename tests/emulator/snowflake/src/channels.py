@@ -103,10 +103,11 @@ class Channel:
             append.discarded = True
         self.pending.clear()
 
-    def invalidate(self, code):
-        """It is to be reopened, and will say so. What is not committed is gone."""
+    def invalidate(self, code, keeps_pending=False):
+        """It is to be reopened, and will say so. What is not committed is gone, or stays until an opening discards it."""
         self.code = code
-        self.discard()
+        if not keeps_pending:
+            self.discard()
 
     def forget(self):
         """The service knows nothing of it any more."""

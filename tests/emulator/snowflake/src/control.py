@@ -74,7 +74,7 @@ class Control:
         told = request.json()
         channels = self._meant(told)
         for channel in channels:
-            channel.invalidate(told.get("code", "ERR_CHANNEL_MUST_BE_REOPENED"))
+            channel.invalidate(told.get("code", "ERR_CHANNEL_MUST_BE_REOPENED"), told.get("keeps_pending", False))
         return {"count": len(channels)}
 
     def _forget(self, request):

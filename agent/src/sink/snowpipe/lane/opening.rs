@@ -39,10 +39,11 @@ impl SnowpipeLane {
             (opened, examined) = carried_on;
         }
         let Examined { committed, found, refusals } = examined;
-        if self.committed.zip(committed).is_some_and(|(before, now)| before.is_before(&now)) {
+        let is_further = |now: Token| self.seen.is_none_or(|before| before.is_before(&now));
+        if committed.is_some_and(is_further) {
             (self.contests, self.refused) = (0, None);
         }
-        (self.committed, self.uncommitted_since) = (committed, None);
+        (self.committed, self.seen, self.uncommitted_since) = (committed, committed, None);
         let known = Note {
             created_on_ms: opened.status.created_on_ms,
             errors: opened.status.rows_error_count,
@@ -84,9 +85,12 @@ impl SnowpipeLane {
             }
             _ => Note::errors_known(note.as_ref(), status, committed.map_or(0, |token| token.errors)),
         };
-        if found.is_some() && note.is_some_and(|note| note.token == status.committed) {
+        if let (Some(token), Some(here)) = (found, local.checkpoint)
+            && note.is_some_and(|note| note.token == status.committed)
+            && (here.generation == local.generation || are_comparable(self.partition.numbering, token, here))
+        {
             // Beyond what the token says lie only events that were refused.
-            found = local.checkpoint.or(found);
+            found = Some(here);
         }
         let refusals = self.refused_before(status, errors, local.checkpoint, found)?;
         Ok(Examined { committed, found, refusals })
@@ -133,9 +137,15 @@ impl SnowpipeLane {
             return Ok(true);
         }
         let known = self.shared.pipe.statuses(&[channel]).await.map_err(|error| self.failed(error))?;
-        Ok(match known.get(channel).and_then(|status| status.committed.as_deref()) {
+        let status = known.get(channel);
+        // It was opened from here with the same token, and nothing was left in it that others had appended.
+        let is_as_noted = Note::from_bytes(local.note.as_deref()).zip(status).is_some_and(|(note, status)| {
+            (note.created_on_ms, &note.token) == (status.created_on_ms, &status.committed)
+        });
+        Ok(match status.and_then(|status| status.committed.as_deref()) {
+            _ if is_as_noted => true,
             Some(token) => Token::parse(token).is_some_and(|token| !self.is_of_another_buffer(token.checkpoint, local)),
-            None => local.checkpoint.is_some(),
+            None => local.checkpoint.is_some_and(|checkpoint| checkpoint.generation == local.generation),
         })
     }
 
