@@ -33,6 +33,21 @@ fn reject(account: &Account, skip: u64) -> u64 {
     account.arm(&json!({ "phase": "commit", "action": "reject", "rows": [3], "message": "is no number", "skip": skip }))
 }
 
+/// What is not said is not known to be another count, nor is it one of earlier.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_does_not_count_the_rows_that_were_left_out_moves_the_checkpoint_all_the_same() {
+    let (account, gateway) = (Account::new(), gateway());
+    gateway.append(STREAM, 1..=10);
+    reject(&account, 0);
+    let running = gateway.deliver(SINK, &[STREAM], forgiving(&account));
+    until("all is confirmed", || confirmed(&gateway, "0", Numbering::Assigned).1).await;
+    account.set(&json!({ "counts_errors_in_bulk": false }));
+    gateway.append(STREAM, 11..=20);
+    until("all is confirmed", || confirmed(&gateway, "0", Numbering::Assigned).1).await;
+    running.stop().await;
+    each_is_somewhere(&account, &gateway, 20);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_is_left_out_stops_the_partition_and_a_restart_does_not_help() {
     let (account, gateway) = (Account::new(), gateway());

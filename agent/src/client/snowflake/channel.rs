@@ -81,7 +81,7 @@ impl Pipe {
         let answer = self.ask(&ask.with(Content::Json(body.to_string().into())), CALL_PATIENCE).await?;
         let body = answer.json().unwrap_or_default();
         let continuation = body["next_continuation_token"].as_str().map(str::to_owned);
-        let status = Status::read(&body["channel_status"]);
+        let status = Status::read(&body["channel_status"])?;
         match continuation {
             Some(continuation) => Ok(Opened { continuation, status }),
             // A pipe that is in trouble answers 200, and may have no token.
@@ -139,7 +139,9 @@ impl Pipe {
             let Value::Object(statuses) = &body["channel_statuses"] else {
                 return Err(Error::Confused(format!("cannot {}: there are no statuses in the answer", ask.what)));
             };
-            found.extend(statuses.iter().map(|(name, status)| (name.clone(), Status::read(status))));
+            for (name, status) in statuses {
+                found.insert(name.clone(), Status::read(status)?);
+            }
         }
         Ok(found)
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Error, StatementError, exchange::Answer};
+use super::{Error, StatementError, exchange::Answer, status::count};
 
 /// Columns and rows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -56,11 +56,14 @@ impl Begun {
     pub(super) fn read(mut body: Value) -> Option<Self> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let count = |name: &str| body["stats"][name].as_u64().unwrap_or_default();
-        let stats = body["stats"].is_object().then(|| Stats {
-            inserted: count("numRowsInserted"),
-            updated: count("numRowsUpdated"),
-            deleted: count("numRowsDeleted"),
+        let [inserted, updated, deleted] =
+            ["numRowsInserted", "numRowsUpdated", "numRowsDeleted"].map(|name| count(&body["stats"][name]));
+        let (inserted, updated, deleted) = (inserted?, updated?, deleted?);
+        // Where it says none of them, it says nothing.
+        let stats = inserted.or(updated).or(deleted).map(|_| Stats {
+            inserted: inserted.unwrap_or_default(),
+            updated: updated.unwrap_or_default(),
+            deleted: deleted.unwrap_or_default(),
         });
         let data = &body["resultSetMetaData"];
         let columns = list(&data["rowType"]).iter().map(|column| text(&column["name"])).collect::<Option<_>>()?;
@@ -124,6 +127,22 @@ mod tests {
         });
         let result = Begun::read(body).unwrap().result;
         assert_eq!((result.stats, result.affected()), (None, 3));
+    }
+
+    #[test]
+    fn counts_are_read_however_they_are_written_and_one_that_cannot_be_is_not_taken_for_none() {
+        let begun = |stats: Value| {
+            let row = serde_json::json!({ "rowType": [{ "name": "number of rows updated" }] });
+            Begun::read(serde_json::json!({ "resultSetMetaData": row, "data": [["1"]], "stats": stats }))
+        };
+        let updated = |count: Value| serde_json::json!({ "numRowsUpdated": count });
+        for stats in [updated("1".into()), updated(1.0.into()), updated(1.into()), serde_json::json!({}), Value::Null] {
+            assert_eq!(begun(stats.clone()).map(|begun| begun.result.affected()), Some(1), "{stats}");
+        }
+        assert_eq!(begun(updated(0.into())).map(|begun| begun.result.affected()), Some(0));
+        for stats in [updated("many".into()), updated(1.5.into()), updated((-1).into())] {
+            assert!(begun(stats.clone()).is_none(), "{stats}");
+        }
     }
 
     #[test]

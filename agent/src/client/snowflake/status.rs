@@ -15,8 +15,8 @@ pub struct Status {
     pub rows_inserted: u64,
     /// Rows that were read, in the life of the channel.
     pub rows_parsed: u64,
-    /// Rows that were left out, in the life of the channel: opening it again does not set it back.
-    pub rows_error_count: u64,
+    /// Rows that were left out, in the life of the channel: opening it again does not set it back. `None`: it is not said.
+    pub rows_error_count: Option<u64>,
     /// The end of the append that has the last row that was left out, or a later one.
     pub last_error_offset_upper_bound: Option<String>,
     /// Why it was left out. May quote its values.
@@ -26,24 +26,28 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) fn read(status: &Value) -> Self {
+    /// The error says what makes no sense: a count that cannot be read is not taken for none.
+    pub(super) fn read(status: &Value) -> Result<Self, Error> {
         let text = |name: &str| match &status[name] {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
         };
-        let count = |name: &str| status[name].as_u64();
-        Self {
+        let count = |name: &str| {
+            let nonsense = || Error::Confused(format!("the service says {name} {} of a channel", status[name]));
+            count(&status[name]).ok_or_else(nonsense)
+        };
+        Ok(Self {
             code: text("channel_status_code").unwrap_or_default(),
             committed: text("last_committed_offset_token"),
-            rows_inserted: count("rows_inserted").unwrap_or_default(),
-            rows_parsed: count("rows_parsed").unwrap_or_default(),
+            rows_inserted: count("rows_inserted")?.unwrap_or_default(),
+            rows_parsed: count("rows_parsed")?.unwrap_or_default(),
             // The reference has both names.
-            rows_error_count: count("rows_error_count").or_else(|| count("rows_errors")).unwrap_or_default(),
+            rows_error_count: count("rows_error_count")?.or(count("rows_errors")?),
             last_error_offset_upper_bound: text("last_error_offset_upper_bound"),
             last_error_message: text("last_error_message"),
             created_on_ms: status["created_on_ms"].as_i64(),
-        }
+        })
     }
 
     /// Why rows that were or will be sent to it are not committed. `None`: nothing is wrong.
@@ -58,6 +62,17 @@ impl Status {
                 _ => Error::Reopen(message),
             }),
         }
+    }
+}
+
+/// A count: an integer, or a text or a float that is one. `Some(None)`: there is none. `None`: it is something else.
+pub(super) fn count(value: &Value) -> Option<Option<u64>> {
+    let integral = |float: f64| (float.fract() == 0.0 && (0.0..9e15).contains(&float)).then_some(float as u64);
+    match value {
+        Value::Null => Some(None),
+        Value::Number(number) => Some(Some(number.as_u64().or_else(|| integral(number.as_f64()?))?)),
+        Value::String(text) => Some(Some(text.parse().ok().or_else(|| integral(text.parse().ok()?))?)),
+        _ => None,
     }
 }
 

@@ -309,17 +309,20 @@ impl SnowpipeLane {
             );
             return Err(SinkError::Reconnect(message));
         }
-        if is_older || status.rows_error_count < open.known.errors {
+        // Where it is not said, it is not known to be another.
+        let errors = status.rows_error_count.unwrap_or(open.known.errors);
+        if is_older || errors < open.known.errors {
             // It was asked of a server that is not up to date.
             return Ok(Some(Vec::new()));
         }
-        let new = status.rows_error_count - open.known.errors;
+        let new = errors - open.known.errors;
         let refusals = if new == 0 { Some(Vec::new()) } else { self.refused_among(status, new, committed)? };
         if refusals.is_some() {
             let open = self.opened()?;
             open.committed = committed;
-            open.known.errors = status.rows_error_count;
+            open.known.errors = errors;
             open.known.token.clone_from(&status.committed);
+            self.seen = committed;
         }
         Ok(refusals)
     }

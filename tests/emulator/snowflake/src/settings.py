@@ -19,6 +19,8 @@ DEFAULTS = {
     "held_channels": [],
     # An append into an invalid channel is answered with 200, and its rows are discarded.
     "swallow_when_invalid": False,
+    # What is said of many channels at once has the count of their errors.
+    "counts_errors_in_bulk": True,
     # Limits. The rate is of appends to one channel, and off at 0.
     "max_request_bytes": 4 << 20,
     "max_channels": 2000,

@@ -90,7 +90,11 @@ class Streaming:
         found = {one: pipe.channels[one] for one in names if one in pipe.channels}
         if ELASTIC in names:
             found[ELASTIC] = self._elastic(pipe)
-        return Answer.of({"channel_statuses": {one: channel.status() for one, channel in found.items()}})
+        statuses = {one: channel.status() for one, channel in found.items()}
+        if not self._settings.counts_errors_in_bulk:
+            for status in statuses.values():
+                del status["rows_error_count"]
+        return Answer.of({"channel_statuses": statuses})
 
     async def drop(self, request, *path):
         pipe, name = self._pipe(request, path[:3]), unquote(path[3])

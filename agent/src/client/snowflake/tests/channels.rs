@@ -43,7 +43,7 @@ async fn opening_a_channel_says_what_is_committed() {
         committed: text("t7"),
         rows_inserted: 5,
         rows_parsed: 6,
-        rows_error_count: 1,
+        rows_error_count: Some(1),
         last_error_offset_upper_bound: text("t6"),
         last_error_message: text("Numeric value 'x' is not recognized"),
         created_on_ms: Some(1_795_175_794_320),
@@ -259,6 +259,31 @@ async fn a_status_that_is_no_success_says_what_is_to_be_done() {
 }
 
 #[tokio::test]
+async fn counts_of_rows_are_read_however_they_are_written() {
+    let server = service(|request| {
+        let channel = &body(request)["channel_names"][0];
+        let count = match channel.as_str().unwrap() {
+            "integer" => json!(3),
+            "text" => json!("3"),
+            "float" => json!(3.0),
+            "none" => Value::Null,
+            other => json!(other),
+        };
+        let status = json!({ "rows_error_count": count, "channel_status_code": "SUCCESS" });
+        Answer::json(200, json!({ "channel_statuses": { channel.as_str().unwrap(): status } }).to_string())
+    });
+    let pipe = pipe(&snowflake(&server));
+    for (name, expected) in [("integer", Some(3)), ("text", Some(3)), ("float", Some(3)), ("none", None)] {
+        let statuses = pipe.statuses(&[name]).await.unwrap();
+        assert_eq!(statuses[name].rows_error_count, expected, "{name}");
+    }
+    for name in ["three", "3.5", "-3"] {
+        let error = pipe.statuses(&[name]).await.unwrap_err();
+        assert!(matches!(&error, Error::Confused(why) if why.contains(name)), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn statuses_are_asked_for_together_and_in_parts_where_they_are_too_many() {
     let server = service(|request| {
         let names = body(request)["channel_names"].as_array().unwrap().clone();
@@ -277,7 +302,7 @@ async fn statuses_are_asked_for_together_and_in_parts_where_they_are_too_many() 
     let mut names: Vec<_> = statuses.keys().map(String::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["c0", "c1", "c2", "c4"], "the service does not know the other");
-    assert!(statuses.values().all(|status| status.rows_error_count == 4));
+    assert!(statuses.values().all(|status| status.rows_error_count == Some(4)));
     let target = "/v2/streaming/databases/DB/schemas/PUBLIC/pipes/EVENTS-STREAMING:bulk-channel-status";
     assert!(asked(&server).iter().all(|request| path(request) == target && request.method == "POST"));
 }

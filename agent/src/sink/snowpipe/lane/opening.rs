@@ -22,6 +22,8 @@ const UNCOMMITTED_PAUSE: Duration = Duration::from_millis(250);
 /// What an opened channel has.
 struct Examined {
     committed: Option<Token>,
+    /// Its row errors: with the refusals here, all have been dealt with.
+    errors: u64,
     /// What that is to the buffer.
     found: Option<Checkpoint>,
     refusals: Vec<RefusedRange>,
@@ -38,17 +40,13 @@ impl SnowpipeLane {
         {
             (opened, examined) = carried_on;
         }
-        let Examined { committed, found, refusals } = examined;
+        let Examined { committed, errors, found, refusals } = examined;
         let is_further = |now: Token| self.seen.is_none_or(|before| before.is_before(&now));
         if committed.is_some_and(is_further) {
             (self.contests, self.refused) = (0, None);
         }
         (self.committed, self.seen, self.uncommitted_since) = (committed, committed, None);
-        let known = Note {
-            created_on_ms: opened.status.created_on_ms,
-            errors: opened.status.rows_error_count,
-            token: opened.status.committed,
-        };
+        let known = Note { created_on_ms: opened.status.created_on_ms, errors, token: opened.status.committed };
         let note = known.to_bytes();
         self.open = Some(Open {
             watch: self.shared.poller().watch(&self.channel),
@@ -69,21 +67,23 @@ impl SnowpipeLane {
         let committed = self.parse(status)?;
         let note = Note::from_bytes(local.note.as_deref());
         let mut found = committed.map(|token| token.checkpoint);
-        let errors = match found {
+        let dealt_with = Note::errors_known(note.as_ref(), status, committed.map_or(0, |token| token.errors));
+        let errors = status.rows_error_count.unwrap_or(dealt_with);
+        let dealt_with = match found {
             Some(found) if self.is_of_another_buffer(found, local) => {
-                if status.rows_error_count > 0 {
+                if errors > 0 {
                     log::warn!(
                         "{} ({}: channel {} is of another buffer, lost or elsewhere: {} rows that were left out of it before now \
                          are none of those here)",
                         self.shared.progress.subject(),
                         self.partition,
                         self.channel,
-                        status.rows_error_count,
+                        errors,
                     );
                 }
-                status.rows_error_count
+                errors
             }
-            _ => Note::errors_known(note.as_ref(), status, committed.map_or(0, |token| token.errors)),
+            _ => dealt_with,
         };
         if let (Some(token), Some(here)) = (found, local.checkpoint)
             && note.is_some_and(|note| note.token == status.committed)
@@ -92,8 +92,9 @@ impl SnowpipeLane {
             // Beyond what the token says lie only events that were refused.
             found = Some(here);
         }
-        let refusals = self.refused_before(status, errors, local.checkpoint, found)?;
-        Ok(Examined { committed, found, refusals })
+        let new = errors.saturating_sub(dealt_with);
+        let refusals = self.refused_before(status, new, local.checkpoint, found)?;
+        Ok(Examined { committed, errors, found, refusals })
     }
 
     /// Whether `found` says nothing about what is here. (Numbers of a hub are the same for all.)
@@ -168,7 +169,9 @@ impl SnowpipeLane {
         let examined = self.examine(&before, local)?;
         let Some(token) = &before.committed else { return Ok(None) };
         let opened = self.open_channel(&self.channel.clone(), Some(token), local).await?;
-        Ok(Some((opened, examined)))
+        // It counts for itself.
+        let errors = opened.status.rows_error_count.unwrap_or_default();
+        Ok(Some((opened, Examined { errors, ..examined })))
     }
 
     /// The service counts a channel for 30 idle days: the one that was carried on here is dropped once more is committed here.

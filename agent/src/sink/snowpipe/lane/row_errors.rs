@@ -11,16 +11,15 @@ use crate::{
 };
 
 impl SnowpipeLane {
-    /// What the service has left out of the events behind the local checkpoint, as is known only now; `known` errors have
-    /// been dealt with. The error says that it is to be seen to.
+    /// What the service has left out of the events behind the local checkpoint, as is known only now: `new` rows. The error
+    /// says that it is to be seen to.
     pub(super) fn refused_before(
         &self,
         status: &Status,
-        known: u64,
+        new: u64,
         local: Option<Checkpoint>,
         found: Option<Checkpoint>,
     ) -> Result<Vec<RefusedRange>, SinkError> {
-        let new = status.rows_error_count.saturating_sub(known);
         if new == 0 {
             return Ok(Vec::new());
         }
