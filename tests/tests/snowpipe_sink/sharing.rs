@@ -231,6 +231,26 @@ async fn errors_that_the_former_owner_did_not_see_wait_for_the_events_that_they_
     assert_eq!(letters, (1..=10).map(|number| number.to_string().into_bytes()).collect::<Vec<_>>());
 }
 
+/// It had dealt with them after its last append, so that no token says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_that_the_former_owner_has_dealt_with_do_not_stop_the_next_one() {
+    let account = Account::new();
+    let (one, other) = (of_hub(), of_hub());
+    account.arm(&json!({ "phase": "commit", "action": "reject", "rows": [0], "message": "is no number" }));
+    one.append_shared(STREAM, CREATED, 1..=10);
+    let forgiving = Settings { on_row_error: OnRowError::DeadLetter, ..account.settings() };
+    let running = one.deliver(SINK, &[STREAM], sink(forgiving, "gw-1"));
+    until("all is confirmed", || confirmed(&one, "0", NUMBERING).1).await;
+    running.stop().await;
+    let partition = other.buffer.partition(STREAM, "0", NUMBERING).expect("it opens");
+    partition.pass_over(Offset(10), None).expect("nothing is in flight");
+    other.append_shared(STREAM, CREATED, 11..=12);
+    let running = other.deliver(SINK, &[STREAM], agent(&account, "gw-2"));
+    account.until_rows(11).await;
+    running.stop().await;
+    account.holds(2..=12);
+}
+
 /// What it has passed over does not come: the former owner had dealt with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_does_not_wait_for_what_it_has_passed_over() {

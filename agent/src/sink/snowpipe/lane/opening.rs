@@ -93,7 +93,10 @@ impl SnowpipeLane {
             found = Some(here);
         }
         let new = errors.saturating_sub(dealt_with);
-        let refusals = self.refused_before(status, new, local.checkpoint, found)?;
+        // Of a hub's partition its latest owner has dealt with what it has confirmed.
+        let is_anothers = |token: Token| token.checkpoint.generation != local.generation;
+        let is_seen_to = self.partition.hub.is_some() && committed.is_some_and(is_anothers);
+        let refusals = self.refused_before(status, new, local.checkpoint, found, is_seen_to)?;
         Ok(Examined { committed, errors, found, refusals })
     }
 

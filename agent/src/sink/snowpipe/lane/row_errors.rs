@@ -11,14 +11,15 @@ use crate::{
 };
 
 impl SnowpipeLane {
-    /// What the service has left out of the events behind the local checkpoint, as is known only now: `new` rows. The error
-    /// says that it is to be seen to.
+    /// What the service has left out of the events behind the local checkpoint, as is known only now: `new` rows. What is not
+    /// behind it may be seen to already, by another owner. The error says that it is to be seen to.
     pub(super) fn refused_before(
         &self,
         status: &Status,
         new: u64,
         local: Option<Checkpoint>,
         found: Option<Checkpoint>,
+        is_seen_to: bool,
     ) -> Result<Vec<RefusedRange>, SinkError> {
         if new == 0 {
             return Ok(Vec::new());
@@ -30,6 +31,18 @@ impl SnowpipeLane {
             .map(|bound| bound.offset);
         // One that is not behind what is confirmed comes late, and is of that.
         let through = bound.filter(|bound| *bound <= committed).map_or(committed, |bound| bound.max(after));
+        if through <= after && is_seen_to {
+            log::warn!(
+                "{} ({}: channel {}: {} among those up to {}, which are confirmed already: the owner that confirmed them has \
+                 seen to it)",
+                self.shared.progress.subject(),
+                self.partition,
+                self.channel,
+                reason(status, new),
+                self.partition.numbering.display(after),
+            );
+            return Ok(Vec::new());
+        }
         self.meet(status, new, after, through)?;
         let range = RefusedRange { after, through, code: POSSIBLY_DELIVERED.to_owned(), reason: reason(status, new) };
         Ok(if through > after { vec![range] } else { Vec::new() })
