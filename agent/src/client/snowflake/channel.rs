@@ -128,10 +128,7 @@ impl Pipe {
             let ask = Ask::new(Plane::Ingest, format!("ask for the channels of {self}"), Method::POST, path);
             let ask = ask.with(Content::Json(json!({ "channel_names": names }).to_string().into()));
             let answer = self.snowflake.ask(&ask, deadline).await?;
-            if answer.status == 400
-                && names.len() > 1
-                && answer.said().0 == "ERR_GET_CHANNEL_STATUS_BATCH_TOO_MANY_CHANNELS"
-            {
+            if names.len() > 1 && answer.said().0 == "ERR_GET_CHANNEL_STATUS_BATCH_TOO_MANY_CHANNELS" {
                 left.extend(<[_; 2]>::from(names.split_at(names.len() / 2)));
                 continue;
             }

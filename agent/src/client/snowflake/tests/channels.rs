@@ -285,10 +285,13 @@ async fn counts_of_rows_are_read_however_they_are_written() {
 
 #[tokio::test]
 async fn statuses_are_asked_for_together_and_in_parts_where_they_are_too_many() {
-    let server = service(|request| {
+    let status = AtomicUsize::new(412);
+    let server = service(move |request| {
         let names = body(request)["channel_names"].as_array().unwrap().clone();
         if names.len() > 2 {
-            return Answer::json(400, r#"{"code":"ERR_GET_CHANNEL_STATUS_BATCH_TOO_MANY_CHANNELS"}"#);
+            // The reference has the code, and not the status that it comes with.
+            let status = status.fetch_add(1, Ordering::Relaxed) as u16;
+            return Answer::json(status, r#"{"code":"ERR_GET_CHANNEL_STATUS_BATCH_TOO_MANY_CHANNELS"}"#);
         }
         let known = names.iter().filter(|name| *name != "c3");
         let statuses: serde_json::Map<_, _> = known
