@@ -138,10 +138,18 @@ impl Gateway {
 
     /// Appends events of shared offsets, whose bodies are the offsets.
     pub fn append_shared(&self, stream: &str, created: i64, offsets: RangeInclusive<i64>) {
+        assert!(self.try_append_shared(stream, created, offsets), "there is room");
+    }
+
+    /// The same, if there is room.
+    pub fn try_append_shared(&self, stream: &str, created: i64, offsets: RangeInclusive<i64>) -> bool {
         let partition = self.buffer.partition(stream, "0", Numbering::Shared { created }).expect("the partition opens");
         let events = offsets.clone().map(|offset| Event::new(Timestamp(1), offset.to_string())).collect();
         let batch = Batch { events, offsets: offsets.map(Offset).collect(), ..Batch::default() };
-        partition.append(partition.encode(batch).expect("it can be encoded")).wait().expect("it is on disk");
+        match partition.append(partition.encode(batch).expect("it can be encoded")).wait() {
+            Err(AppendError::Full(_)) => false,
+            outcome => outcome.map(|_| true).expect("it is on disk"),
+        }
     }
 
     /// Begins to deliver.

@@ -7,7 +7,7 @@ use forebay::{
     progress::Condition,
     sink::snowpipe::{OnRowError, Settings, Shape},
 };
-use forebay_buffer::{Numbering, Offset};
+use forebay_buffer::{Numbering, Offset, StreamLimits, WhenFull};
 use forebay_tests::sinks::{Gateway, PATIENCE};
 use serde_json::json;
 
@@ -227,6 +227,35 @@ async fn errors_that_the_former_owner_did_not_see_wait_for_the_events_that_they_
     until("all is confirmed", || confirmed(&other, "0", NUMBERING).1).await;
     running.stop().await;
     account.holds(2..=20);
+    let letters: Vec<_> = other.dead_letters().into_iter().filter_map(|letter| letter.event.body).collect();
+    assert_eq!(letters, (1..=10).map(|number| number.to_string().into_bytes()).collect::<Vec<_>>());
+}
+
+/// What it waits for makes room for the rest of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_that_the_former_owner_did_not_see_come_through_a_buffer_that_is_too_small_for_all_of_them() {
+    let account = Account::new();
+    let (one, other) = (of_hub(), of_hub());
+    let forgiving = |id| sink(Settings { on_row_error: OnRowError::DeadLetter, ..account.settings() }, id);
+    account.set(&json!({ "hold_commits": true }));
+    one.append_shared(STREAM, CREATED, 1..=10);
+    let running = one.deliver(SINK, &[STREAM], forgiving("gw-1"));
+    until("it is appended", || account.pending() > 0).await;
+    running.kill().await;
+    account.arm(&json!({ "phase": "commit", "action": "reject", "rows": [0], "message": "is no number" }));
+    account.set(&json!({ "hold_commits": false }));
+    until("it is committed", || account.pending() == 0).await;
+    // Two segments at a time.
+    let limits = StreamLimits { max_bytes: 200, max_age: None, when_full: WhenFull::Backpressure };
+    other.buffer.declare_stream(STREAM, limits).expect("the stream is declared");
+    other.buffer.partition(STREAM, "0", NUMBERING).expect("it opens");
+    let running = other.deliver(SINK, &[STREAM], forgiving("gw-2"));
+    for offset in 1..=12 {
+        until("there is room", || other.try_append_shared(STREAM, CREATED, offset..=offset)).await;
+    }
+    until("all is confirmed", || confirmed(&other, "0", NUMBERING).1).await;
+    running.stop().await;
+    account.holds(2..=12);
     let letters: Vec<_> = other.dead_letters().into_iter().filter_map(|letter| letter.event.body).collect();
     assert_eq!(letters, (1..=10).map(|number| number.to_string().into_bytes()).collect::<Vec<_>>());
 }

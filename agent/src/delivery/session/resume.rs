@@ -37,10 +37,9 @@ impl Session<'_> {
         // Where delivery does not go on after what was found, that is of other events than those here.
         let is_ours = matches!(destination, Destination::At(found) if found.offset == after);
         for range in refusals.into_iter().filter(|_| is_ours) {
-            if !self.has_come(range.through).await {
+            if !self.refuse_range(range).await? {
                 return Ok(None);
             }
-            self.record_range(range).await?;
         }
         let found = match destination {
             Destination::At(found) if self.is_comparable(found) => Some(found.offset),
@@ -54,27 +53,38 @@ impl Session<'_> {
         Ok(Some((after, expected)))
     }
 
-    /// Waits until what another owner of a hub's partition has sent, through `through`, is here too, for its source is read
-    /// again. What lies below the beginning never comes. `false`: interrupted.
-    async fn has_come(&mut self, through: Offset) -> bool {
+    /// Puts a range of refused events among the dead letters. What another owner of a hub's partition has sent is here only when
+    /// its source has read it again, piece by piece: a buffer may be too small for all of it. What lies below the beginning
+    /// never comes. `false`: interrupted.
+    async fn refuse_range(&mut self, mut range: RefusedRange) -> Result<bool, End> {
         loop {
             // Listening begins before looking.
             let news = self.task.partition.listen();
-            if self.task.id.numbering == Numbering::Assigned
-                || self.task.partition.high_water() >= through
-                || self.subscription.beginning() >= through
+            let here = self.task.partition.high_water();
+            let is_all = self.task.id.numbering == Numbering::Assigned
+                || here >= range.through
+                || self.subscription.beginning() >= range.through;
+            if is_all {
+                self.record_range(range).await?;
+                return Ok(true);
+            }
+            if here > self.subscription.beginning()
+                && let Some(passed) = self.subscription.checkpoint_at(here)
             {
-                return true;
+                self.record_range(RefusedRange { through: here, ..range.clone() }).await?;
+                // The note stays as it was: what is left of the range is still to be seen to, after a restart too.
+                self.subscription.confirm(passed, None)?;
+                range.after = here;
             }
             let message = format!(
                 "another owner has sent events through {}, and the destination has refused some of them: waiting until they \
                  come from the hub again, to put them among the dead letters",
-                self.show(through),
+                self.show(range.through),
             );
             self.task.progress.enter(&self.task.label, Condition::Waiting(message));
             tokio::select! {
                 () = news => {}
-                () = interrupted(self.shutdown, self.pass) => return false,
+                () = interrupted(self.shutdown, self.pass) => return Ok(false),
             }
         }
     }
