@@ -126,7 +126,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// Gives back what is not needed for so many bytes.
 pub(super) fn shrink(room: &mut OwnedSemaphorePermit, size_bytes: usize) {
-    let spare = room.num_permits().saturating_sub(size_bytes.div_ceil(PIECE_BYTES).max(1));
+    let spare = room.num_permits().saturating_sub(size_bytes.div_ceil(PIECE_BYTES));
     drop(room.split(spare));
 }
 

@@ -94,6 +94,8 @@ impl Session<'_> {
             }
             self.leave_by = None;
             if self.is_window_full() {
+                // The destination may take its time, and others have use for the room.
+                self.ahead = None;
                 self.wait(std::future::pending()).await?;
                 continue;
             }
@@ -164,7 +166,9 @@ impl Session<'_> {
         let upstream = last.and_then(|(_, event)| upstream_offset(event)).map(str::to_owned);
         self.window.push(&batch, lease, upstream);
         loop {
-            let is_read = self.ahead.is_some();
+            // What would have to wait for earlier batches is read when they are confirmed.
+            let is_early = self.window.has_earlier() && self.is_window_full();
+            let is_read = self.ahead.is_some() || is_early;
             let reading = async {
                 if is_read { Ok(None) } else { read_ahead(self.task, self.subscription, batch.through).await }
             };
@@ -257,13 +261,14 @@ impl Session<'_> {
             let events = events_at(&self.task.feed, self.subscription, batch, next.offset, usize::MAX).await?;
             let end = events.last().map(|(offset, _)| *offset);
             let (here, later) = rest.split_at(rest.partition_point(|refusal| Some(refusal.offset) <= end).max(1));
+            // One that is gone is in the loss ledger.
+            let size_bytes = |offset| find(&events, offset).map_or(0, Event::size_bytes);
             let refused = here.iter().filter_map(|Refusal { offset, code, reason }| {
-                // One that is gone is in the loss ledger.
                 let event = find(&events, *offset)?.clone();
                 Some((*offset, Refused { event, code: code.clone(), reason: reason.clone() }))
             });
             self.record(refused.collect()).await?;
-            here.iter().for_each(|refusal| self.window.refuse(refusal.offset));
+            here.iter().for_each(|refusal| self.window.refuse(refusal.offset, size_bytes(refusal.offset)));
             rest = later;
         }
         Ok(())

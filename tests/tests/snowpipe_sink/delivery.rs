@@ -45,6 +45,40 @@ fn with_batches_of(mut settings: Settings, events: usize) -> Settings {
     settings
 }
 
+/// They hold what they may of memory, be it that much is in flight or that little may be and more is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_whose_commits_are_late_leave_room_for_the_others() {
+    for max_in_flight_bytes in [1 << 20, 1] {
+        let (account, gateway) = (Account::new(), gateway());
+        account.set(&json!({ "hold_commits": true }));
+        let late = ["0", "1", "2", "3"];
+        for partition in late {
+            gateway.append_to(STREAM, partition, (0..20_000).map(|number| number.to_string()));
+        }
+        let settings = Settings { max_in_flight_bytes, ..with_batches_of(account.settings(), 10_000) };
+        let is_all_in_flight = max_in_flight_bytes > 1;
+        let running = gateway.deliver(SINK, &[STREAM], sink(settings, "gw-1"));
+        let in_flight = |partition: &str| {
+            let channels = account.ask("GET", "/channels", &Value::Null);
+            let prefix = format!("FOREBAY_GW_1_S_{partition}_");
+            let is_its =
+                |channel: &&Value| channel["channel_name"].as_str().is_some_and(|name| name.starts_with(&prefix));
+            channels.as_array()?.iter().find(is_its).and_then(|channel| offset(channel["pending_end"].as_str()?))
+        };
+        until("all that may be is in flight", || {
+            late.iter().all(|partition| {
+                let held = gateway.buffer.partition(STREAM, partition, Numbering::Assigned).expect("it is there");
+                in_flight(partition).is_some_and(|end| end == held.high_water() || !is_all_in_flight)
+            })
+        })
+        .await;
+        gateway.append_to(STREAM, "9", ["one".to_owned()]);
+        until("another one's is in flight too", || in_flight("9").is_some()).await;
+        assert_eq!(account.all_rows(), []);
+        running.kill().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_checkpoint_moves_before_its_rows_are_committed() {
     let (account, gateway) = (Account::new(), gateway());

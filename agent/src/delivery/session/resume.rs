@@ -188,7 +188,7 @@ impl Session<'_> {
             let refused: Vec<_> = within.map(|(offset, event)| (offset, refused(event))).collect();
             let Some((last, _)) = refused.last() else { return Ok(()) };
             range.after = *last;
-            refused.iter().for_each(|(offset, _)| self.window.refuse(*offset));
+            refused.iter().for_each(|(offset, refused)| self.window.refuse(*offset, refused.event.size_bytes()));
             self.record(refused).await?;
         }
     }
