@@ -24,7 +24,7 @@ use crate::secret::Reread;
 
 /// This program was not there before this time (2026-11-20), so no clock that says so is right: a gateway that boots in
 /// 1970 can verify its servers nevertheless.
-const NOT_BEFORE: Timestamp = Timestamp(1_795_132_800_000_000);
+pub(crate) const NOT_BEFORE: Timestamp = Timestamp(1_795_132_800_000_000);
 
 /// The files that a TLS client needs. All are PEM.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{Credential, Error, PublicKey, Snowflake, jwt, key};
 use crate::{
     client::{slot::Slot, token::Token},
-    tls::client::now,
+    tls::client::{NOT_BEFORE, now},
 };
 
 /// The file of a token that somebody else has issued is looked at again after this.
@@ -29,6 +29,9 @@ pub(super) enum Plane {
     Ingest,
 }
 
+/// A clock is believed that is no further from the service's: it takes proofs that are off by so much.
+const MAX_SKEW_SECONDS: u64 = 120;
+
 /// The tokens at hand.
 #[derive(Default)]
 pub(super) struct Planes {
@@ -37,6 +40,8 @@ pub(super) struct Planes {
     ingest: Arc<Slot>,
     /// The ingest host's URL, for which the token is.
     host: Mutex<String>,
+    /// What the service's clock showed last, in seconds since the Unix epoch, and how long after boot that was.
+    shown: Mutex<Option<(i64, Duration)>>,
 }
 
 impl Planes {
@@ -50,6 +55,10 @@ impl Planes {
 
     pub(super) fn host(&self) -> MutexGuard<'_, String> {
         self.host.lock().expect("no holder of this lock panics")
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Option<(i64, Duration)>> {
+        self.shown.lock().expect("no holder of this lock panics")
     }
 }
 
@@ -78,6 +87,23 @@ impl Snowflake {
         }
         let token = slot.token(account.name(), Arc::clone(self).prove(plane)).await?;
         Ok((account.url().to_owned(), token))
+    }
+
+    /// The service's clock shows `date`, in seconds since the Unix epoch, where it says so. Only what it showed last counts: an
+    /// answer that is wrong about the time is put right by the next.
+    pub(super) fn note(&self, date: Option<i64>) {
+        if let Some(date) = date.filter(|date| *date >= NOT_BEFORE.0 / 1_000_000) {
+            *self.planes.shown() = Some((date, self.clock.now().since_boot));
+        }
+    }
+
+    /// The time by which proofs are signed, in seconds since the Unix epoch: the clock's, or what it cannot be before; and
+    /// the service's own, where it has shown that the clock is wrong.
+    fn signing_time(&self) -> i64 {
+        let clock = now(&*self.clock).0 / 1_000_000;
+        let since_boot = self.clock.now().since_boot;
+        let shown = self.planes.shown().map(|(date, at)| date + since_boot.saturating_sub(at).as_secs() as i64);
+        shown.filter(|shown| shown.abs_diff(clock) > MAX_SKEW_SECONDS).unwrap_or(clock)
     }
 
     /// Hands `token` out no more: it is refused, or there `is_no_answer`, which only says something about the ingest host.
@@ -142,8 +168,8 @@ impl Snowflake {
             Credential::KeyPair { file, password } => {
                 let key: RsaKeyPair = key::read(file, password.as_ref())?;
                 let role = self.settings.role.as_deref().filter(|_| plane == Plane::Streaming);
-                let seconds = now(&*self.clock).0 / 1_000_000;
-                let proof = jwt::sign(&key, self.settings.account.name(), &self.settings.user, role, seconds)?;
+                let (account, user) = (self.settings.account.name(), &self.settings.user);
+                let proof = jwt::sign(&key, account, user, role, self.signing_time())?;
                 Ok(Token::new(proof, asked, jwt::LIFE))
             }
             Credential::AccessToken(secret) | Credential::OAuthClient { secret, .. } => {

@@ -169,6 +169,7 @@ impl Snowflake {
             let may_have_arrived = unanswered.may_have_arrived;
             Failed::Passing { message, after: None, was_sent: may_have_arrived, may_have_arrived }
         })?;
+        self.note(answer.date);
         let message = || format!("cannot {} at {server}: it answers {}", ask.what, answer.described());
         match answer.status {
             401 | 403 if !is_about_an_object(&answer) => {

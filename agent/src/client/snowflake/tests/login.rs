@@ -176,6 +176,40 @@ async fn a_clock_that_nobody_has_set_is_named_where_proofs_are_refused() {
     assert!(error.to_string().contains("waiting for the clock"), "{error}");
 }
 
+/// The service tells the time with every answer. A clock that has just been set right is believed again.
+#[tokio::test]
+async fn a_clock_that_is_wrong_keeps_nobody_out_where_the_service_tells_the_time() {
+    const DATE: &str = "Sat, 28 Nov 2026 20:00:00 GMT";
+    const HOUR: i64 = 3600;
+    for wrong in [0, NOW - 2 * HOUR, NOW + 2 * HOUR, NOW + 3650 * 24 * HOUR] {
+        let server = service(|request| {
+            let signed = claims(request)["iat"].as_i64().unwrap();
+            let is_right = signed.abs_diff(NOW) < 60;
+            Answer::json(if is_right { 200 } else { 401 }, DONE).with("date", DATE)
+        });
+        let clock = Arc::new(ManualClock::new(Timestamp(wrong * 1_000_000)));
+        let snowflake = Snowflake::new(settings(&server), Arc::clone(&clock) as _).unwrap();
+        snowflake.execute(select()).await.unwrap_or_else(|error| panic!("{wrong}: {error}"));
+        assert_eq!(server.requests().len(), 2, "the first proof is refused");
+    }
+}
+
+/// Whoever answers may be wrong about the time, once.
+#[tokio::test]
+async fn a_date_that_is_wrong_lets_no_proof_live_beyond_the_next_answer() {
+    let dates = script(vec![
+        || Answer::json(401, DONE).with("date", "Fri, 28 Nov 2036 20:00:00 GMT"),
+        || Answer::json(401, DONE).with("date", "Sat, 28 Nov 2026 20:00:00 GMT"),
+        || Answer::json(200, DONE).with("date", "Sat, 28 Nov 2026 20:00:00 GMT"),
+    ]);
+    let server = service(dates);
+    let snowflake = snowflake(&server);
+    assert!(matches!(snowflake.execute(select()).await, Err(Error::Unauthorized(_))));
+    snowflake.execute(select()).await.unwrap();
+    let signed: Vec<_> = server.requests().iter().map(|request| claims(request)["iat"].as_i64().unwrap()).collect();
+    assert!(signed[1] - NOW > 3600 && signed[0] == NOW && signed[2] == NOW, "{signed:?}");
+}
+
 /// Requests are kept on one connection over TLS too, where the server sends more than it is asked for: its tickets.
 #[tokio::test]
 async fn a_server_must_prove_who_it_is_once_for_all_requests() {
