@@ -36,9 +36,12 @@ impl Account {
             false => domain.unwrap_or(&DOMAINS[0]),
         };
         let url = match url.or(Some(text).filter(|text| text.contains("://"))) {
-            Some(url) => server(url)?.0,
-            // No certificate is for a name with an underscore.
-            None => format!("https://{}{domain}", identifier.replace('_', "-").to_ascii_lowercase()),
+            Some(url) => {
+                let (url, host) = server(url)?;
+                let is_known = DOMAINS.iter().any(|domain| host.to_ascii_lowercase().ends_with(domain));
+                if is_known { with_dashes(&url) } else { url }
+            }
+            None => with_dashes(&format!("https://{identifier}{domain}")).to_ascii_lowercase(),
         };
         Ok(Self { url, name: name(identifier) })
     }
@@ -58,8 +61,13 @@ impl Account {
         let (scheme, place) = self.url.split_once("://").expect("it was read as a URL");
         let port = place.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
         let colon = if port.is_some() { ":" } else { "" };
-        format!("{scheme}://{}{colon}{}", host.replace('_', "-"), port.unwrap_or_default())
+        format!("{scheme}://{}{colon}{}", with_dashes(host), port.unwrap_or_default())
     }
+}
+
+/// No certificate is for a name with an underscore.
+fn with_dashes(host: &str) -> String {
+    host.replace('_', "-")
 }
 
 fn check(identifier: &str) -> Result<(), String> {
@@ -123,6 +131,7 @@ mod tests {
             ("acct-ext123.global", "acct-ext123.global.snowflakecomputing.com", "ACCT"),
             ("myorg-acct.snowflakecomputing.com", "myorg-acct.snowflakecomputing.com", "MYORG-ACCT"),
             ("https://myorg-acct.snowflakecomputing.com/", "myorg-acct.snowflakecomputing.com", "MYORG-ACCT"),
+            ("https://my_org-acct.snowflakecomputing.com", "my-org-acct.snowflakecomputing.com", "MY_ORG-ACCT"),
         ] {
             assert_eq!(parsed(text), (format!("https://{host}"), name.to_owned()), "{text}");
         }
@@ -135,6 +144,12 @@ mod tests {
         assert_eq!(account.url_of("127.0.0.1"), "http://127.0.0.1:8085");
         let account = Account::parse("myorg-acct", None).unwrap();
         assert_eq!(account.url_of("a_b.ingest.example"), "https://a-b.ingest.example");
+        let elsewhere = |url| Account::parse("acct", Some(url)).unwrap().url;
+        assert_eq!(
+            elsewhere("https://my_org-acct.privatelink.snowflakecomputing.com:444"),
+            "https://my-org-acct.privatelink.snowflakecomputing.com:444"
+        );
+        assert_eq!(elsewhere("https://snow_flake.example"), "https://snow_flake.example", "who knows what it has");
         let account = Account::parse("a", Some("http://[::1]")).unwrap();
         assert_eq!(account.url_of("[::1]"), "http://[::1]");
     }
