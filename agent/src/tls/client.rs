@@ -52,7 +52,13 @@ pub enum Verify {
 /// The time by which what is signed here is judged elsewhere: the clock's, or what it cannot be before.
 #[cfg(any(feature = "azure", feature = "snowpipe"))]
 pub(crate) fn now(clock: &dyn Clock) -> Timestamp {
-    clock.now().wall.max(NOT_BEFORE)
+    believed(clock).unwrap_or(NOT_BEFORE)
+}
+
+/// The clock's time, if it can be right.
+#[cfg(any(feature = "azure", feature = "snowpipe"))]
+pub(crate) fn believed(clock: &dyn Clock) -> Option<Timestamp> {
+    Some(clock.now().wall).filter(|wall| *wall >= NOT_BEFORE)
 }
 
 /// A client's side of TLS.

@@ -10,7 +10,10 @@ use super::{
     pack::{Packer, Request},
     rows::Rows,
 };
-use crate::contract::{Batch, PartitionId, Refusal, SinkError};
+use crate::{
+    contract::{Batch, PartitionId, Refusal, SinkError},
+    tls::client::believed,
+};
 
 /// The code of refusals: the row is larger than the service takes.
 pub(super) const TOO_LARGE: &str = "too_large";
@@ -36,7 +39,7 @@ pub(super) async fn encode(
     let (shared, partition, batch) = (Arc::clone(shared), Arc::clone(partition), Arc::clone(batch));
     let encoding = spawn_blocking(move || {
         let _working = shared.progress.working();
-        encode_now(&shared, &partition, &batch, limit, shared.clock.now().wall)
+        encode_now(&shared, &partition, &batch, limit, believed(&*shared.clock))
     });
     match encoding.await {
         Ok(encoded) => Ok(encoded),
@@ -45,7 +48,13 @@ pub(super) async fn encode(
     }
 }
 
-fn encode_now(shared: &Shared, partition: &PartitionId, batch: &Batch, limit: usize, now: Timestamp) -> Encoded {
+fn encode_now(
+    shared: &Shared,
+    partition: &PartitionId,
+    batch: &Batch,
+    limit: usize,
+    now: Option<Timestamp>,
+) -> Encoded {
     let mut rows = Rows::new(&shared.settings.shape, partition, now, shared.settings.is_by_name());
     let (mut packer, mut refusals, mut row) = (Packer::new(limit, MAX_REQUEST_BYTES), Vec::new(), Vec::new());
     for (offset, event) in batch.wanted() {

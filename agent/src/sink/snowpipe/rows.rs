@@ -22,7 +22,7 @@ pub enum Shape {
     /// `event_body` is a text, JSON or not: what is no text is the text `{"body_base64":"…"}`. `properties` are the
     /// headers, `system_properties` those that a hub's service has set, with the event's key as `x-opt-partition-key`,
     /// its table as `table`, and how far its time can be trusted as `time_quality` where that is in doubt: both the text of
-    /// a JSON object, or NULL.
+    /// a JSON object, or NULL. `ingestion_timestamp` is NULL where the clock cannot be right.
     Events,
     /// These columns, each filled with a part of the event: a body that is JSON, and parts of it, as they are; one that is
     /// no text as `{"body_base64":"…"}`; other bytes in base64.
@@ -84,8 +84,8 @@ struct EventParts {
 }
 
 impl<'b> Rows<'b> {
-    /// Rows of this shape, taken in at `now`; where the pipe goes `by_name`, with keys in upper case.
-    pub(super) fn new(shape: &'b Shape, partition: &'b PartitionId, now: Timestamp, by_name: bool) -> Self {
+    /// Rows of this shape, taken in at `now`, if that is known; where the pipe goes `by_name`, with keys in upper case.
+    pub(super) fn new(shape: &'b Shape, partition: &'b PartitionId, now: Option<Timestamp>, by_name: bool) -> Self {
         let parts = match shape {
             Shape::Events => Parts::Events(EventParts::new(partition, now, by_name)),
             Shape::Columns(columns) => Parts::Columns {
@@ -128,13 +128,16 @@ fn key(nth: usize, name: &str) -> Vec<u8> {
 }
 
 impl EventParts {
-    fn new(partition: &PartitionId, now: Timestamp, by_name: bool) -> Self {
+    fn new(partition: &PartitionId, now: Option<Timestamp>, by_name: bool) -> Self {
         let key = |nth, name: &str| key(nth, &if by_name { name.to_ascii_uppercase() } else { name.to_owned() });
         let mut sequence_number = key(1, "partition_id");
         line::write_string(&mut sequence_number, &partition.name);
         sequence_number.extend(key(2, "sequence_number"));
         let mut end = key(6, "ingestion_timestamp");
-        line::write_time(&mut end, now);
+        match now {
+            Some(now) => line::write_time(&mut end, now),
+            None => end.extend_from_slice(NULL),
+        }
         end.push(b'}');
         Self {
             body: key(0, "event_body"),

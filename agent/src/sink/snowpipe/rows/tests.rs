@@ -16,6 +16,15 @@ fn written(shape: &Shape, event: &Event) -> Result<String, (&'static str, &'stat
 }
 
 fn written_to(shape: &Shape, event: &Event, by_name: bool) -> Result<String, (&'static str, &'static str)> {
+    written_at(Some(NOW), shape, event, by_name)
+}
+
+fn written_at(
+    now: Option<Timestamp>,
+    shape: &Shape,
+    event: &Event,
+    by_name: bool,
+) -> Result<String, (&'static str, &'static str)> {
     let partition = PartitionId {
         stream: "line1".to_owned(),
         renamed_from: None,
@@ -24,7 +33,7 @@ fn written_to(shape: &Shape, event: &Event, by_name: bool) -> Result<String, (&'
         hub: None,
     };
     let mut out = b"before".to_vec();
-    let done = Rows::new(shape, &partition, NOW, by_name).write(&mut out, Offset(17), event);
+    let done = Rows::new(shape, &partition, now, by_name).write(&mut out, Offset(17), event);
     let text = String::from_utf8(out).expect("JSON is UTF-8");
     let row = text.strip_prefix("before").expect("what was there stays").to_owned();
     assert!(done.is_ok() || row.is_empty(), "nothing of a refused event is written");
@@ -59,6 +68,12 @@ fn an_event_is_a_row_as_the_python_pipeline_writes_it() {
         "ingestion_timestamp": "2023-11-14T22:13:21.000000Z",
     });
     assert_eq!(row(&Shape::Events, &event), expected);
+}
+
+#[test]
+fn a_time_that_nobody_knows_is_null() {
+    let line = written_at(None, &Shape::Events, &event("a body"), false).expect("it is a row");
+    assert!(line.ends_with(",\"ingestion_timestamp\":null}\n"), "{line}");
 }
 
 #[test]
