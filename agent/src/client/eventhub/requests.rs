@@ -122,8 +122,8 @@ fn answer(message: Message) -> Result<Value, Error> {
     let property =
         |name: &str| message.application_properties.iter().find(|(key, _)| key == name).map(|(_, value)| value);
     let text = |name: &str| property(name).and_then(Value::text).map(str::to_owned);
-    let status = property("status-code").and_then(Value::integer).unwrap_or_default();
-    if (200..300).contains(&status) {
+    let status = property("status-code").and_then(Value::integer);
+    if status.is_some_and(|status| (200..300).contains(&status)) {
         return Ok(match message.body {
             Body::Value(value) => value,
             _ => Value::Null,
@@ -134,14 +134,59 @@ fn answer(message: Message) -> Result<Value, Error> {
         return Err(Error::of_condition(&condition, Some(&description)));
     }
     let condition = match status {
-        401 | 403 => "amqp:unauthorized-access",
-        404 | 410 => "amqp:not-found",
-        429 | 503 => "com.microsoft:server-busy",
-        408 => "com.microsoft:timeout",
-        500 | 502 => "amqp:internal-error",
-        _ => "amqp:not-allowed",
+        Some(401 | 403) => "amqp:unauthorized-access",
+        Some(404 | 410) => "amqp:not-found",
+        Some(429 | 503) => "com.microsoft:server-busy",
+        Some(408 | 504) => "com.microsoft:timeout",
+        Some(400..500) => "amqp:not-allowed",
+        // It is the service's trouble, or no answer at all: neither lasts.
+        _ => "amqp:internal-error",
     };
     let mut error = Error::of_condition(condition, Some(&description));
-    error.message = format!("status {status}: {description}");
+    let status = status.map_or("no status".to_owned(), |status| format!("status {status}"));
+    error.message = format!("{status}: {description}");
     Err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// What an answer with this status is to us.
+    fn answered(status: Option<Value>) -> Result<Value, Class> {
+        let application_properties = status.map(|status| ("status-code".to_owned(), status)).into_iter().collect();
+        let message = Message { application_properties, body: Body::Value(Value::Boolean(true)), ..Message::default() };
+        answer(message).map_err(|error| error.class)
+    }
+
+    #[test]
+    fn a_status_is_read_whatever_kind_of_integer_it_is() {
+        for status in [Value::Signed(202), Value::Unsigned(202)] {
+            assert_eq!(answered(Some(status.clone())), Ok(Value::Boolean(true)), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_wrong_with_the_question_is_refused() {
+        let busy = Class::Busy(Duration::from_secs(4));
+        for (status, class) in [
+            (400, Class::Refused),
+            (401, Class::Unauthorized),
+            (404, Class::NotFound),
+            (408, Class::Detached),
+            (429, busy),
+            (500, Class::Lost),
+            (501, Class::Lost),
+            (503, busy),
+            (504, Class::Detached),
+            (0, Class::Lost),
+        ] {
+            assert_eq!(answered(Some(Value::Signed(status))), Err(class), "{status}");
+        }
+        for none in [None, Some(Value::String("202".to_owned())), Some(Value::Unsigned(u64::MAX))] {
+            assert_eq!(answered(none.clone()), Err(Class::Lost), "{none:?}");
+        }
+    }
 }

@@ -71,8 +71,57 @@ impl Way {
             let (files, clock) = (self.settings.tls.clone(), Arc::clone(&self.clock));
             let made = spawn_blocking(move || Client::new(&files, Verify::Full, clock)).await;
             let made = made.map_err(|_| Error::lost("the agent is shutting down"))?;
-            made.map_err(|problem| Error::new(Class::Refused, problem))
+            // Its files may not be there yet.
+            made.map_err(|problem| Error::new(Class::Unauthorized, problem))
         };
         self.tls.get_or_try_init(make).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::{
+        super::{Credential, Namespace, TOKEN_LIFE},
+        *,
+    };
+    use crate::{
+        clock::SystemClock,
+        secret::{Secret, SecretSource},
+        tls::{client::ClientSettings, tests::Authority},
+    };
+
+    #[tokio::test]
+    async fn a_file_that_is_not_there_yet_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (dir, endpoint) = (
+            tempfile::tempdir().unwrap(),
+            Endpoint { host: "127.0.0.1".to_owned(), port: Some(port), encrypted: true },
+        );
+        let ca_file = dir.path().join("ca.pem");
+        let credential = Credential::SharedSignature(SecretSource::Inline(Secret::new("unused")));
+        let settings = Settings {
+            namespace: Namespace::Given { endpoint: endpoint.clone(), credential },
+            hub: "hub".to_owned(),
+            transport: Transport::Tcp,
+            tls: ClientSettings { ca_file: Some(ca_file.clone()), ..ClientSettings::default() },
+            proxy: None,
+            timeout: Duration::from_secs(5),
+            token_life: TOKEN_LIFE,
+            idle_timeout: Duration::from_secs(5),
+        };
+        let way = Way::new(Arc::new(settings), endpoint, Arc::new(SystemClock::new()));
+        let attempt = async || {
+            let (_, opened) = tokio::join!(async { drop(listener.accept().await) }, way.open());
+            opened.err().map(|error| error.class)
+        };
+        assert_eq!(attempt().await, Some(Class::Unauthorized));
+        std::fs::write(&ca_file, Authority::new().pem).unwrap();
+        // The handshake is what fails now.
+        assert_eq!(attempt().await, Some(Class::Lost));
     }
 }

@@ -58,7 +58,12 @@ pub(super) async fn connect(mut stream: Box<dyn Bytes>, host: &str, port: u16) -
     stream.flush().await.map_err(lost)?;
     let answer = http::Head::read(&mut stream).await.map_err(lost)?;
     if answer.status != 101 {
-        let class = if answer.status < 500 { Class::Refused } else { Class::Lost };
+        let class = match answer.status {
+            // By a firewall of the service's or another on the way, which somebody changes there.
+            401 | 403 => Class::Unauthorized,
+            408 | 429 | 500.. => Class::Lost,
+            _ => Class::Refused,
+        };
         let message =
             format!("{authority} does not speak WebSocket at {PATH}: it answers {} {}", answer.status, answer.reason);
         return Err(Error::new(class, message));
@@ -310,6 +315,9 @@ mod tests {
         for (answer, class) in [
             ("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: bm9uZQ==\r\n\r\n", Class::Lost),
             ("HTTP/1.1 404 Not Found\r\n\r\n", Class::Refused),
+            ("HTTP/1.1 403 Forbidden\r\n\r\n", Class::Unauthorized),
+            ("HTTP/1.1 408 Request Timeout\r\n\r\n", Class::Lost),
+            ("HTTP/1.1 429 Too Many Requests\r\n\r\n", Class::Lost),
             ("HTTP/1.1 503 Busy\r\n\r\n", Class::Lost),
             ("AMQP\0\0\0\0", Class::Lost),
         ] {
