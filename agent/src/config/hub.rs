@@ -197,7 +197,8 @@ fn proxy_of(proxy: ureq::Proxy) -> Proxy {
         let password = SecretSource::Inline(Secret::new(proxy.password().unwrap_or_default()));
         (user.to_owned(), password)
     });
-    Proxy { host: proxy.host().to_owned(), port: proxy.port(), login }
+    let host = proxy.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    Proxy { host, port: proxy.port(), login }
 }
 
 /// The files of secrets that `connection` names, each with its key, and whether others must not read it.
@@ -215,4 +216,17 @@ pub(super) fn files(connection: &Settings) -> Vec<(Vec<&'static str>, &std::path
     }
     files.extend(tls::files(&connection.tls).map(|(key, file, is_secret)| (vec![TLS.name, key], file, is_secret)));
     files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_named_by_whatever_address_it_has() {
+        for (url, host) in [("http://[::1]:3128", "::1"), ("http://proxy.example:3128", "proxy.example")] {
+            let proxy = proxy_of(ureq::Proxy::new(url).unwrap());
+            assert_eq!((proxy.host.as_str(), proxy.port), (host, 3128));
+        }
+    }
 }

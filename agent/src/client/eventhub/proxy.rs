@@ -13,7 +13,7 @@ pub(super) async fn connect(
     host: &str,
     port: u16,
 ) -> Result<Box<dyn Bytes>, Error> {
-    let place = format!("proxy {}:{}", proxy.host, proxy.port);
+    let place = format!("proxy {}", http::authority(&proxy.host, proxy.port));
     let authority = http::authority(host, port);
     let login = match &proxy.login {
         None => String::new(),
