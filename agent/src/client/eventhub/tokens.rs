@@ -32,9 +32,12 @@ pub(super) struct Tokens {
 }
 
 /// The last time that the service has borne out: it took a token that was signed then. The clock may have been set back
-/// since.
+/// since. But a token of a clock that was years ahead is taken too.
 #[derive(Default)]
 pub(super) struct Proven(Mutex<Option<Reading>>);
+
+/// A clock that is set back by more was wrong before, and is right now: tokens that hold for years are not to be signed on.
+const SET_BACK_US: i64 = 24 * 3600 * 1_000_000;
 
 /// What lets us in, for a while.
 pub(super) struct Token {
@@ -131,8 +134,10 @@ impl Tokens {
         let mut now = Reading { wall: client::now(&*self.clock), ..self.clock.now() };
         if let Some(proven) = *self.proven() {
             let since = now.since_boot.saturating_sub(proven.since_boot).as_micros();
-            let since = i64::try_from(since).unwrap_or(i64::MAX);
-            now.wall = now.wall.max(Timestamp(proven.wall.0.saturating_add(since)));
+            let proven = proven.wall.0.saturating_add(i64::try_from(since).unwrap_or(i64::MAX));
+            if (0..=SET_BACK_US).contains(&proven.saturating_sub(now.wall.0)) {
+                now.wall = Timestamp(proven);
+            }
         }
         now
     }
@@ -204,26 +209,44 @@ mod tests {
         assert_eq!(expiry(&token), Some(1_795_200_000));
     }
 
+    const HUB: &str = "sb://ns/hub";
+    const NOW: i64 = 1_800_000_000;
+
+    /// Tokens of a key, by a clock that can be set.
+    fn of_key() -> (Arc<ManualClock>, Tokens) {
+        let clock = Arc::new(ManualClock::new(Timestamp(NOW * 1_000_000)));
+        let key = SecretSource::Inline(Secret::new("k"));
+        let credential = Credential::SharedKey { name: "send".to_owned(), key };
+        let life = Duration::from_secs(3600);
+        let tokens = Tokens::new(credential, None, Arc::clone(&clock) as Arc<dyn Clock>, life, Arc::default());
+        (clock, tokens)
+    }
+
+    /// How long after `NOW` a token is signed, in seconds.
+    async fn signed(tokens: &Tokens) -> i64 {
+        expiry(&tokens.token(HUB).await.unwrap().secret).unwrap() as i64 - 3600 - NOW
+    }
+
     #[tokio::test]
     async fn a_clock_that_was_set_back_is_not_believed_after_the_service_has_taken_a_token() {
-        const NOW: i64 = 1_800_000_000;
-        let clock = Arc::new(ManualClock::new(Timestamp(NOW * 1_000_000)));
-        let proven = Arc::<Proven>::default();
-        let tokens = || {
-            let key = SecretSource::Inline(Secret::new("k"));
-            let credential = Credential::SharedKey { name: "send".to_owned(), key };
-            let life = Duration::from_secs(3600);
-            Tokens::new(credential, None, Arc::clone(&clock) as Arc<dyn Clock>, life, Arc::clone(&proven))
-        };
-        let ends = async || expiry(&tokens().token("sb://ns/hub").await.unwrap().secret).unwrap() as i64 - 3600 - NOW;
-        let token = tokens().token("sb://ns/hub").await.unwrap();
+        let (clock, tokens) = of_key();
+        let token = tokens.token(HUB).await.unwrap();
         clock.set_wall(Timestamp((NOW - 7_200) * 1_000_000));
-        assert_eq!(ends().await, -7_200);
-        tokens().taken(&token);
+        assert_eq!(signed(&tokens).await, -7_200);
+        tokens.taken(&token);
         clock.advance(Duration::from_secs(60));
-        assert_eq!(ends().await, 60);
+        assert_eq!(signed(&tokens).await, 60);
         clock.set_wall(Timestamp((NOW + 7_200) * 1_000_000));
-        assert_eq!(ends().await, 7_200);
+        assert_eq!(signed(&tokens).await, 7_200);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_years_ahead_is_believed_once_it_is_set_right() {
+        let (clock, tokens) = of_key();
+        clock.set_wall(Timestamp(4_070_908_800_000_000));
+        tokens.taken(&tokens.token(HUB).await.unwrap());
+        clock.set_wall(Timestamp(NOW * 1_000_000));
+        assert_eq!(signed(&tokens).await, 0);
     }
 
     #[tokio::test]
