@@ -29,8 +29,6 @@ use crate::{retry::Backoff, secret::Secret};
 const MAX_CHANNEL: u16 = 4_999;
 /// How long a token may take: sources of identities are asked one after the other.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(120);
-/// When a token is shown again that is over by this machine's clock, and that the service takes.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -217,8 +215,7 @@ async fn renew(mut cbs: Requests, audience: String, tokens: Tokens, mut shown: T
             Ok(token) => {
                 backoff.reset();
                 shown = token;
-                let now = Instant::now();
-                shown.renew_at.map(|renew_at| if renew_at <= now { now + LOOK_AGAIN } else { renew_at })
+                shown.next_at()
             }
             Err(error)
                 if matches!(error.class, Class::Lost | Class::Detached)

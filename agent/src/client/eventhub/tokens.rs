@@ -21,6 +21,10 @@ use crate::{
     tls::client,
 };
 
+/// When another token is asked for where the one that the service takes is due for renewal, or over by this machine's
+/// clock: sooner where it ends sooner.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
 /// Makes tokens for one hub.
 pub(super) struct Tokens {
     credential: Credential,
@@ -58,6 +62,17 @@ impl Token {
     /// Whether it still lets us in, as far as is known.
     pub(super) fn holds(&self) -> bool {
         self.ends.is_some_and(|ends| Instant::now() < ends)
+    }
+
+    /// When to ask for another. A token of Entra may be due for renewal as it comes, and near its end: the next is asked
+    /// for meanwhile.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        let (renew_at, now) = (self.renew_at?, Instant::now());
+        if renew_at > now {
+            return Some(renew_at);
+        }
+        let left = self.ends.map(|ends| ends.saturating_duration_since(now)).filter(|left| !left.is_zero());
+        Some(now + left.map_or(LOOK_AGAIN, |left| (left / 2).clamp(Duration::from_secs(1), LOOK_AGAIN)))
     }
 }
 
@@ -247,6 +262,25 @@ mod tests {
         tokens.taken(&tokens.token(HUB).await.unwrap());
         clock.set_wall(Timestamp(NOW * 1_000_000));
         assert_eq!(signed(&tokens).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_token_is_asked_for_before_the_last_one_ends() {
+        let now = Instant::now();
+        let next_s = |renew_s: Option<u64>, ends_s: Option<u64>| {
+            let [renew_at, ends] = [renew_s, ends_s].map(|seconds| seconds.map(|it| now + Duration::from_secs(it)));
+            let secret = Secret::new("x");
+            let token = Token { secret, kind: "jwt", renew_at, ends, signed: None, entra: None };
+            token.next_at().map(|next| (next - now).as_secs())
+        };
+        assert_eq!(next_s(None, None), None);
+        assert_eq!(next_s(Some(1800), Some(3600)), Some(1800));
+        // Due for renewal as it comes.
+        for (ends_s, next) in [(3600, 30), (40, 20), (12, 6), (1, 1)] {
+            assert_eq!(next_s(Some(0), Some(ends_s)), Some(next), "{ends_s}");
+        }
+        // Over by this machine's clock.
+        assert_eq!(next_s(Some(0), Some(0)), Some(30));
     }
 
     #[tokio::test]
