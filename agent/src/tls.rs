@@ -3,7 +3,6 @@
 
 #[cfg(feature = "tls-client")]
 pub mod client;
-#[cfg(any(feature = "postgres", feature = "snowpipe"))]
 pub(crate) mod der;
 mod validity;
 

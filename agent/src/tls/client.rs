@@ -14,12 +14,16 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
-    crypto::{CryptoProvider, ring},
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
 
-use super::{Time, Validity, certificates, private_key, validity_of};
+use super::{
+    Time, Validity, certificates,
+    der::{BIT_STRING, Reader, SEQUENCE, public_key},
+    private_key, validity_of,
+};
 use crate::secret::Reread;
 
 /// This program was not there before this time (2026-11-20), so no clock that says so is right: a gateway that boots in
@@ -183,6 +187,35 @@ impl Verifier {
         verifier.authorities = Some(built.map_err(|error| format!("cannot check servers against {whose}: {error}"))?);
         Ok(verifier)
     }
+
+    /// All that counts of a certificate where it has nothing to prove. The rest may be what no authority would sign, such as
+    /// version 1, which openssl(1) makes unless it is asked for more.
+    fn raw_key<'c>(&self, certificate: &'c CertificateDer<'_>) -> Result<Option<&'c [u8]>, Error> {
+        match self.verify {
+            Verify::Nothing => public_key(certificate).map(Some).ok_or_else(|| CertificateError::BadEncoding.into()),
+            Verify::Full | Verify::Chain => Ok(None),
+        }
+    }
+}
+
+/// What rustls does for TLS 1.3 only: whether `signature` was made with `key` (SubjectPublicKeyInfo, RFC 5280 section 4.1).
+fn verify_tls12_signature_with_raw_key(
+    message: &[u8],
+    key: &[u8],
+    signature: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let parts = || {
+        let mut parts = Reader::new(Reader::new(key).take(SEQUENCE)?);
+        Some((parts.take(SEQUENCE)?, parts.take(BIT_STRING)?.strip_prefix(&[0])?))
+    };
+    let (algorithm, key) = parts().ok_or(CertificateError::BadEncoding)?;
+    let scheme = algorithms.mapping.iter().filter(|(scheme, _)| *scheme == signature.scheme);
+    let mut fitting = scheme.flat_map(|(_, all)| *all).filter(|one| *one.public_key_alg_id() == *algorithm);
+    match fitting.any(|one| one.verify_signature(key, message, signature.signature()).is_ok()) {
+        true => Ok(HandshakeSignatureValid::assertion()),
+        false => Err(CertificateError::BadSignature.into()),
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -225,7 +258,10 @@ impl ServerCertVerifier for Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+        match self.raw_key(certificate)? {
+            Some(key) => verify_tls12_signature_with_raw_key(message, key, signature, algorithms),
+            None => rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms),
+        }
     }
 
     fn verify_tls13_signature(
@@ -235,7 +271,12 @@ impl ServerCertVerifier for Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+        match self.raw_key(certificate)? {
+            Some(key) => {
+                rustls::crypto::verify_tls13_signature_with_raw_key(message, &key.into(), signature, algorithms)
+            }
+            None => rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

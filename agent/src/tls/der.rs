@@ -1,11 +1,11 @@
 //! As much of DER (ITU-T X.690) as keys and certificates need.
 
-#[cfg(feature = "snowpipe")]
 pub(crate) const INTEGER: u8 = 0x02;
-#[cfg(feature = "snowpipe")]
+#[cfg(feature = "tls-client")]
 pub(crate) const BIT_STRING: u8 = 0x03;
 #[cfg(feature = "snowpipe")]
 pub(crate) const OCTETS: u8 = 0x04;
+#[cfg(any(feature = "postgres", feature = "snowpipe"))]
 pub(crate) const OBJECT: u8 = 0x06;
 pub(crate) const SEQUENCE: u8 = 0x30;
 
@@ -30,6 +30,29 @@ impl<'d> Reader<'d> {
         self.0 = rest;
         Some(value)
     }
+}
+
+/// The public key that a certificate is for (SubjectPublicKeyInfo), with its head. `None`: it is none.
+#[cfg(feature = "tls-client")]
+pub(super) fn public_key(certificate: &[u8]) -> Option<&[u8]> {
+    let mut parts = from_validity(certificate)?;
+    parts.take(SEQUENCE)?; // validity
+    parts.take(SEQUENCE)?; // subject
+    let from_key = parts.0;
+    parts.take(SEQUENCE)?;
+    from_key.strip_suffix(parts.0)
+}
+
+/// What a certificate says from its validity on (RFC 5280 section 4.1). `None`: it is none.
+pub(super) fn from_validity(certificate: &[u8]) -> Option<Reader<'_>> {
+    const VERSION: u8 = 0xa0;
+    let mut parts = Reader::new(Reader::new(Reader::new(certificate).take(SEQUENCE)?).take(SEQUENCE)?);
+    // One of version 1 does not say so.
+    parts.take(VERSION);
+    parts.take(INTEGER)?; // serialNumber
+    parts.take(SEQUENCE)?; // signature
+    parts.take(SEQUENCE)?; // issuer
+    Some(parts)
 }
 
 /// One value of these `parts`, at most 64 KiB.

@@ -1,13 +1,12 @@
-//! From when to when a certificate is valid: the few fields of X.509 that lead there, and nothing more of it.
+//! From when to when a certificate is valid.
 
 use forebay_buffer::Timestamp;
 use jiff::{civil::DateTime, tz::TimeZone};
 
-const INTEGER: u8 = 0x02;
+use super::der::{Reader, SEQUENCE, from_validity};
+
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
 
 /// A certificate's span of validity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,16 +20,8 @@ pub struct Validity {
 impl Validity {
     /// Reads it from a certificate in DER (RFC 5280 section 4.1). `None`: it is none.
     pub(super) fn of(certificate: &[u8]) -> Option<Self> {
-        let (certificate, _) = element(certificate, SEQUENCE)?;
-        let (to_be_signed, _) = element(certificate, SEQUENCE)?;
-        let rest = element(to_be_signed, VERSION).map_or(to_be_signed, |(_, rest)| rest);
-        let (_, rest) = element(rest, INTEGER)?; // serialNumber
-        let (_, rest) = element(rest, SEQUENCE)?; // signature
-        let (_, rest) = element(rest, SEQUENCE)?; // issuer
-        let (validity, _) = element(rest, SEQUENCE)?;
-        let (not_before, rest) = time(validity)?;
-        let (not_after, _) = time(rest)?;
-        Some(Self { not_before, not_after })
+        let mut validity = Reader::new(from_validity(certificate)?.take(SEQUENCE)?);
+        Some(Self { not_before: time(&mut validity)?, not_after: time(&mut validity)? })
     }
 
     /// The span in which both are valid.
@@ -40,26 +31,11 @@ impl Validity {
     }
 }
 
-/// The content of the element that `der` begins with, which must bear `tag`, and what follows it (X.690 section 8.1).
-fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&found, rest) = der.split_first()?;
-    let (&length, rest) = rest.split_first()?;
-    let (length, rest) = match length {
-        0..=0x7f => (usize::from(length), rest),
-        0x81..=0x84 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
-            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-        }
-        _ => return None,
-    };
-    if found == tag { rest.split_at_checked(length) } else { None }
-}
-
-/// The time that `der` begins with, and what follows it (RFC 5280 section 4.1.2.5).
-fn time(der: &[u8]) -> Option<(Timestamp, &[u8])> {
-    let (text, century_digits, rest) = match element(der, UTC_TIME) {
-        Some((text, rest)) => (text, 0, rest),
-        None => element(der, GENERALIZED_TIME).map(|(text, rest)| (text, 2, rest))?,
+/// The next time (RFC 5280 section 4.1.2.5).
+fn time(der: &mut Reader<'_>) -> Option<Timestamp> {
+    let (text, century_digits) = match der.take(UTC_TIME) {
+        Some(text) => (text, 0),
+        None => (der.take(GENERALIZED_TIME)?, 2),
     };
     if text.len() != 13 + century_digits || !text.ends_with(b"Z") {
         return None;
@@ -73,7 +49,7 @@ fn time(der: &[u8]) -> Option<(Timestamp, &[u8])> {
     let field = |index: usize| i8::try_from(two(2 + century_digits + 2 * index)?).ok();
     let civil = DateTime::new(year, field(0)?, field(1)?, field(2)?, field(3)?, field(4)?, 0).ok()?;
     let at = civil.to_zoned(TimeZone::UTC).ok()?.timestamp();
-    Some((Timestamp(at.as_microsecond()), rest))
+    Some(Timestamp(at.as_microsecond()))
 }
 
 #[cfg(test)]

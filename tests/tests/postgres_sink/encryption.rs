@@ -7,7 +7,7 @@ use forebay::{
     clock::SystemClock,
     secret::{Secret, SecretSource},
 };
-use forebay_tests::servers::{Authority, Postgres};
+use forebay_tests::servers::{Authority, Certificate, Postgres};
 
 const ALL: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
@@ -125,4 +125,16 @@ async fn a_server_that_wants_a_certificate_gets_it_and_passwords_are_bound_to_th
     settings.tls.key_file = Some(key);
     assert_eq!(settings.sslmode, SslMode::VerifyFull);
     assert_eq!(is_encrypted(&settings).await, Ok(true));
+}
+
+/// Of `openssl x509 -req` without extensions, and its key.
+const VERSION_1: &str = include_str!("../../../agent/src/tls/client/version_1.pem");
+
+#[tokio::test]
+async fn a_certificate_of_version_1_will_do_where_nothing_is_verified() {
+    let (certificate, key) = (VERSION_1.to_owned(), VERSION_1.to_owned());
+    let postgres = Postgres::builder().passwords().tls(Certificate { certificate, key }).start();
+    for mode in ["allow", "prefer", "require"] {
+        assert_eq!(is_encrypted(&to(&postgres, "localhost", mode)).await, Ok(true), "{mode}");
+    }
 }

@@ -165,7 +165,7 @@ impl Server {
                 outcome => outcome,
             },
             SslMode::Prefer => match self.encrypted(Negotiation::Prefer, password).await {
-                Err(error @ (Error::Server(_) | Error::Login(_))) if may_be_plain(&error) => self.plain(password).await,
+                Err(error) if may_be_plain(&error) => self.plain(password).await,
                 outcome => outcome,
             },
             _ => self.encrypted(Negotiation::Require, password).await,
@@ -215,6 +215,7 @@ fn at(settings: &Settings, error: Error) -> Error {
     let to = |message: String| format!("connecting to {}: {message}", settings.place());
     match error {
         Error::Lost(message) => Error::Lost(to(message)),
+        Error::Handshake(message) => Error::Handshake(to(message)),
         Error::Login(message) => Error::Login(to(message)),
         Error::Confused(message) => Error::Confused(to(message)),
         Error::Server(mut server) => {
@@ -239,7 +240,7 @@ fn is_refused_like_this(error: &Error) -> bool {
 
 /// Whether libpq would try `prefer` again without TLS: the server will not have it, or the handshake failed.
 fn may_be_plain(error: &Error) -> bool {
-    is_refused_like_this(error) || matches!(error, Error::Login(message) if message.contains("TLS"))
+    is_refused_like_this(error) || matches!(error, Error::Handshake(_))
 }
 
 async fn log_in<T>(

@@ -12,7 +12,9 @@ pub enum Error {
     Server(Box<ServerError>),
     /// The connection is gone, or was never there.
     Lost(String),
-    /// Both sides could not agree on who they are: TLS, or how to log in.
+    /// The server has no TLS, or both sides could not agree on it.
+    Handshake(String),
+    /// Both sides could not agree on who they are.
     Login(String),
     /// The request could not be made, or the server is none that is supported.
     Confused(String),
@@ -104,7 +106,7 @@ impl Error {
         match self {
             Self::Server(error) => error.class(),
             Self::Lost(_) => Class::Reconnect,
-            Self::Login(_) => Class::Login,
+            Self::Handshake(_) | Self::Login(_) => Class::Login,
             Self::Confused(_) => Class::Stop,
         }
     }
@@ -158,7 +160,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(error) => error.fmt(f),
-            Self::Lost(message) | Self::Login(message) | Self::Confused(message) => f.write_str(message),
+            Self::Lost(message) | Self::Handshake(message) | Self::Login(message) | Self::Confused(message) => {
+                f.write_str(message)
+            }
         }
     }
 }
@@ -203,11 +207,15 @@ impl From<tokio_postgres::Error> for Error {
         }
         let message = chain(&error);
         let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        // The library says its kind in words only.
+        let is_handshake = message.starts_with("error performing TLS handshake");
         match io {
+            Some(io) if is_tls(io) && is_handshake => Self::Handshake(explain(io)),
             Some(io) if is_tls(io) => Self::Login(explain(io)),
             // It was never sent.
             _ if message.starts_with("error encoding") => Self::Confused(message),
-            None if ["TLS", "authenti", "invalid configuration"].iter().any(|word| message.contains(word)) => {
+            None if is_handshake => Self::Handshake(message),
+            None if ["authenti", "invalid configuration"].iter().any(|word| message.contains(word)) => {
                 Self::Login(message)
             }
             // An answer that makes no sense is a line that is out of step: a new one is not.

@@ -1,9 +1,15 @@
 use std::fs;
 
 use rcgen::{CertificateParams, KeyPair};
+use rustls::{
+    ServerConfig,
+    pki_types::pem::PemObject,
+    sign::{CertifiedKey, SingleCertAndKey},
+    version::{TLS12, TLS13},
+};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
 use crate::tls::{
@@ -25,22 +31,7 @@ impl Rig {
 
     /// One handshake, with a server that goes by `name`.
     async fn visit(&self, settings: &ClientSettings, verify: Verify, name: &str) -> Result<(), String> {
-        let client = Client::new(settings, verify, Arc::new(Clock1970))?;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let answer = async {
-            let mut stream = self.server.acceptor().accept(listener.accept().await?.0).await?;
-            tokio::io::AsyncWriteExt::write_all(&mut stream, b"hello").await
-        };
-        let ask = async {
-            let stream = TcpStream::connect(address).await?;
-            let name = ServerName::try_from(name.to_owned()).unwrap();
-            let mut stream = TlsConnector::from(client.config()).connect(name, stream).await?;
-            // A server that wants a certificate says so only after the handshake (RFC 8446 section 4.4.2).
-            tokio::io::AsyncReadExt::read_exact(&mut stream, &mut [0; 5]).await
-        };
-        let (_, asked) = tokio::join!(answer, ask);
-        asked.map(drop).map_err(|error| explain(&error))
+        visit(self.server.acceptor(), settings, verify, name).await
     }
 
     fn trusting(&self, pem: &str) -> ClientSettings {
@@ -48,6 +39,25 @@ impl Rig {
         fs::write(&ca_file, pem).unwrap();
         ClientSettings { ca_file: Some(ca_file), ..ClientSettings::default() }
     }
+}
+
+async fn visit(server: TlsAcceptor, settings: &ClientSettings, verify: Verify, name: &str) -> Result<(), String> {
+    let client = Client::new(settings, verify, Arc::new(Clock1970))?;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = async {
+        let mut stream = server.accept(listener.accept().await?.0).await?;
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"hello").await
+    };
+    let ask = async {
+        let stream = TcpStream::connect(address).await?;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut stream = TlsConnector::from(client.config()).connect(name, stream).await?;
+        // A server that wants a certificate says so only after the handshake (RFC 8446 section 4.4.2).
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut [0; 5]).await
+    };
+    let (_, asked) = tokio::join!(answer, ask);
+    asked.map(drop).map_err(|error| explain(&error))
 }
 
 #[tokio::test]
@@ -120,4 +130,28 @@ async fn a_server_that_asks_for_a_certificate_is_shown_one() {
     let named =
         ClientSettings { certificate_file: Some(certificate_file), key_file: Some(key_file), ..nameless.clone() };
     rig.visit(&named, Verify::Full, "localhost").await.unwrap();
+}
+
+/// Of `openssl x509 -req` without extensions, and its key.
+const VERSION_1: &str = include_str!("version_1.pem");
+
+#[tokio::test]
+async fn where_nothing_is_verified_a_certificate_of_version_1_will_do_and_its_key_must_be_there() {
+    let other = KeyPair::generate().unwrap().serialize_pem();
+    let server = |key: &str, version| {
+        let certificate = CertificateDer::from_pem_slice(VERSION_1.as_bytes()).unwrap();
+        let key = ring::sign::any_supported_type(&PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap();
+        let shown = SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key));
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_protocol_versions(&[version]).unwrap().with_no_client_auth();
+        TlsAcceptor::from(Arc::new(builder.with_cert_resolver(Arc::new(shown))))
+    };
+    let settings = ClientSettings::default();
+    for version in [&TLS12, &TLS13] {
+        visit(server(VERSION_1, version), &settings, Verify::Nothing, "localhost").await.unwrap();
+        for (key, verify) in [(other.as_str(), Verify::Nothing), (VERSION_1, Verify::Chain)] {
+            let refused = visit(server(key, version), &settings, verify, "localhost").await.unwrap_err();
+            assert!(refused.contains("certificate is refused"), "{refused}");
+        }
+    }
 }
