@@ -138,3 +138,42 @@ async fn a_certificate_of_version_1_will_do_where_nothing_is_verified() {
         assert_eq!(is_encrypted(&to(&postgres, "localhost", mode)).await, Ok(true), "{mode}");
     }
 }
+
+/// Of `openssl req -x509 -newkey ed25519` for `localhost`, and its key.
+const ED25519: (&str, &str) = (
+    "-----BEGIN CERTIFICATE-----
+MIIBVTCCAQegAwIBAgIUYaF3xeeNZdj2X86KGcdJMD/jRV0wBQYDK2VwMBQxEjAQ
+BgNVBAMMCWxvY2FsaG9zdDAgFw0yNjExMjkxODI5MzJaGA8yMTI2MTEwNTE4Mjkz
+MlowFDESMBAGA1UEAwwJbG9jYWxob3N0MCowBQYDK2VwAyEAMm4i931eeitaZzos
+IKSsPhuaFSPlWTAf0hJmPiFSznKjaTBnMB0GA1UdDgQWBBQfYubhN1L2BOds0NTq
+GgOJcaUihTAfBgNVHSMEGDAWgBQfYubhN1L2BOds0NTqGgOJcaUihTAPBgNVHRMB
+Af8EBTADAQH/MBQGA1UdEQQNMAuCCWxvY2FsaG9zdDAFBgMrZXADQQBAQrVcMkkF
+hjpAG/Dycmdt8+exfUTV8ei9+rexrVZnP0e52qQ1pw6E5xq4fRAIVceae5i1uLmQ
+4Dkko4Dvy14O
+-----END CERTIFICATE-----",
+    "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIPGmSol/S9ZkCshI5XAMZuvdfmMg/m57j7fOAMtU5eW7
+-----END PRIVATE KEY-----",
+);
+
+/// Whoever sits in between could show one, and hand the login on.
+#[tokio::test]
+async fn a_certificate_that_no_login_can_be_bound_to_is_taken_only_of_a_server_that_is_verified() {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let ca = directory.path().join("server.crt");
+    std::fs::write(&ca, ED25519.0).expect("a certificate can be written");
+    let (certificate, key) = (ED25519.0.to_owned(), ED25519.1.to_owned());
+    let postgres = Postgres::builder().passwords().tls(Certificate { certificate, key }).start();
+    for (mode, ca) in [("require", None), ("require", Some(&ca)), ("verify-ca", Some(&ca))] {
+        let mut settings = to(&postgres, "localhost", mode);
+        settings.tls.ca_file = ca.cloned();
+        let error = attempt(&settings).await.err().unwrap_or_else(|| panic!("{settings:?} connects"));
+        assert!(
+            error.to_string().contains("digest") && error.to_string().contains("verify-full"),
+            "{settings:?}: {error}"
+        );
+    }
+    let mut verified = to(&postgres, "localhost", "verify-full");
+    verified.tls.ca_file = Some(ca);
+    assert_eq!(is_encrypted(&verified).await, Ok(true));
+}

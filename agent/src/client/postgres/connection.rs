@@ -30,7 +30,7 @@ use super::{
 use crate::{
     client::azure::{self, Credential, Token},
     secret::Secret,
-    tls::client::Client as TlsClient,
+    tls::client::{Client as TlsClient, Verify},
 };
 
 /// How long a statement may go without its answer: longer than the server waits for any lock in our transactions.
@@ -184,7 +184,12 @@ impl Server {
         let tls = self.tls().await?;
         let socket = self.open().await?;
         let used = Arc::new(AtomicBool::new(false));
-        let connector = Connector { config: tls.config(), host: self.settings.host.clone(), used: Arc::clone(&used) };
+        let connector = Connector {
+            config: tls.config(),
+            host: self.settings.host.clone(),
+            verify: self.verify(),
+            used: Arc::clone(&used),
+        };
         let mut connection = log_in(socket, connector, &self.settings, negotiation, password).await?;
         if used.load(Ordering::Relaxed) {
             connection.encryption = Encryption::Tls;
@@ -196,13 +201,17 @@ impl Server {
     /// which nothing else waits, and once.
     async fn tls(&self) -> Result<&TlsClient, Error> {
         let make = || async {
-            let (files, verify) = (self.settings.tls.clone(), self.settings.sslmode.verify(&self.settings.tls));
+            let (files, verify) = (self.settings.tls.clone(), self.verify());
             let clock = Arc::clone(&self.clock);
             let made = spawn_blocking(move || TlsClient::new(&files, verify, clock)).await;
             let made = made.map_err(|_| Error::Lost("the agent is shutting down".to_owned()))?;
             made.map_err(Error::Login)
         };
         self.tls.get_or_try_init(make).await
+    }
+
+    fn verify(&self) -> Verify {
+        self.settings.sslmode.verify(&self.settings.tls)
     }
 
     async fn open(&self) -> Result<Socket, Error> {
@@ -226,6 +235,12 @@ fn at(settings: &Settings, error: Error) -> Error {
                     settings.user
                 ),
                 Class::Login => format!("; look at the password and at pg_hba.conf for user {:?}", settings.user),
+                // See tls.rs: `could not find digest for NID UNDEF`.
+                _ if server.routine.as_deref() == Some("be_tls_get_certificate_hash") => {
+                    "; no login can be bound to its certificate: have one signed with RSA or ECDSA, or say \
+                     sslmode=verify-full, and nothing needs to be bound"
+                        .to_owned()
+                }
                 _ => String::new(),
             };
             server.message = to(server.message) + &advice;
