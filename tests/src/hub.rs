@@ -54,11 +54,16 @@ impl Producer {
         for body in bodies {
             batch.push(Outgoing { body: Some(body.as_ref()), ..Outgoing::default() }.encode());
         }
+        self.send_batch(partition, &batch);
+    }
+
+    /// The same with a batch of any messages.
+    pub fn send_batch(&mut self, partition: &str, batch: &Batch) {
         let Self { runtime, hub, senders, repeated } = self;
         runtime.block_on(async {
             let begun = Instant::now();
             loop {
-                match attempt(hub, senders, partition, &batch).await {
+                match attempt(hub, senders, partition, batch).await {
                     Ok(()) => return,
                     Err(error) => assert!(begun.elapsed() < DEADLINE, "the hub does not take a batch: {error}"),
                 }

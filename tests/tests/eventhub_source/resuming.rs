@@ -1,7 +1,7 @@
 //! Where reading goes on after a restart, a crash, and on another machine.
 
 use forebay_tests::{
-    harness::{Gateway, wait_until},
+    harness::{Gateway, wait_until, well},
     judge::HUB,
 };
 use serde_json::json;
@@ -160,4 +160,24 @@ fn a_partition_that_is_known_here_is_read_while_postgres_is_away() {
     wait_until("the events to be on disk", || agent.pending("warehouse") == 100);
     rig.postgres.start_again();
     rig.all_comes();
+}
+
+/// Nor does it end the agent, however deep it goes.
+#[test]
+fn an_event_that_is_nested_beyond_measure_is_passed_and_a_dead_letter() {
+    let mut rig = Rig::new(1);
+    rig.send("0", 10);
+    rig.send_nested("0", 1_000);
+    rig.configure("");
+    let agent = rig.gateway.start();
+    let letters = || well(rig.gateway.run(&["dead-letter", "list", "--json"]));
+    wait_until("the dead letter", || letters().lines().count() == 1);
+    assert!(letters().contains("malformed") && letters().contains("64 deep"), "{}", letters());
+    assert!(agent.terminate().success());
+    let agent = rig.gateway.start();
+    rig.are_read(&["0"]);
+    rig.send("0", 10);
+    wait_until("what came after it", || rig.count() == 20);
+    assert_eq!(well(rig.gateway.run(&["dead-letter", "list", "--json"])).lines().count(), 1, "it was read again");
+    assert!(agent.terminate().success());
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use forebay::{
+    client::eventhub::Batch,
     client::postgres::{OwnershipTable, StatusTable, TableName},
     contract::KeptBy,
 };
@@ -87,6 +88,18 @@ impl Rig {
         let mut random = Random::new(bytes as u64);
         let body: Vec<u8> = std::iter::repeat_with(|| random.bits() as u8).take(bytes).collect();
         self.producer.send(partition, [body]);
+    }
+
+    /// Sends one event whose body is lists, one in the other.
+    pub(crate) fn send_nested(&mut self, partition: &str, depth: usize) {
+        let mut body = vec![0x45];
+        for _ in 1..depth {
+            let size = u32::try_from(body.len() + 4).expect("it is short").to_be_bytes();
+            body = [&[0xd0][..], &size, &[0, 0, 0, 1], &body].concat();
+        }
+        let mut batch = Batch::default();
+        batch.push([&[0x00, 0x53, 0x77][..], &body].concat());
+        self.producer.send_batch(partition, &batch);
     }
 
     /// What the hub holds.

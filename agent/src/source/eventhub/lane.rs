@@ -441,8 +441,8 @@ struct Gathered {
     batch: SourceBatch,
     count: u32,
     size_bytes: usize,
-    /// The hub's offset of the last event that has a number.
-    last_offset: Option<String>,
+    /// The last one that has a number, be it refused.
+    last: Option<Position>,
     /// The number of the last event in the partition, when the last one here was sent.
     last_enqueued: Option<i64>,
 }
@@ -452,10 +452,11 @@ impl Gathered {
         self.count += 1;
         self.size_bytes += received.size_bytes;
         self.last_enqueued = received.last_enqueued.as_ref().map(|last| last.sequence_number).or(self.last_enqueued);
-        let offset = received.offset.clone();
+        if let Some(sequence_number @ 0..) = received.sequence_number {
+            self.last = Some(Position { offset: received.offset.clone(), sequence_number });
+        }
         match event_of(received) {
             Ok((number, event)) => {
-                self.last_offset = offset;
                 self.batch.offsets.push(number);
                 self.batch.events.push(event);
             }
@@ -465,16 +466,13 @@ impl Gathered {
 
     /// The batch, with where to resume after it, and how many events came.
     fn finish(mut self) -> (SourceBatch, u32) {
-        let offset = self.last_offset;
-        let position = |last: &Offset| Position { offset, sequence_number: last.0 }.encode();
-        self.batch.position = self.batch.offsets.last().map(position);
+        self.batch.position = self.last.as_ref().map(Position::encode);
         (self.batch, self.count)
     }
 
     /// How many events come after the last one here.
     fn behind(&self) -> Option<u64> {
-        let Offset(last) = self.batch.offsets.last()?;
-        u64::try_from(self.last_enqueued? - last).ok()
+        u64::try_from(self.last_enqueued? - self.last.as_ref()?.sequence_number).ok()
     }
 }
 
