@@ -3,11 +3,14 @@
 //! The codec of fe2o3-amqp is not used for them: it goes as deep as a message says, to the end of the stack, and has no
 //! message at all of one whose application properties have a list among them, as the vendors' SDKs send it.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use forebay_buffer::Timestamp;
 
 /// Descriptors of performatives (part 2, section 2.7) and of sections.
 const OPEN: u64 = 0x10;
+const ATTACH: u64 = 0x12;
 const TRANSFER: u64 = 0x14;
 const HEADER: u64 = 0x70;
 const DELIVERY_ANNOTATIONS: u64 = 0x71;
@@ -151,17 +154,41 @@ pub(super) fn end_of_transfer(bytes: &[u8]) -> Result<Option<usize>, Malformed> 
 }
 
 /// Where an open performative has the size of the largest frame, 4 bytes wide: `bytes` are its frame behind the header.
-pub(super) fn place_of_frame_limit(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+pub(super) fn place_of_frame_limit(bytes: &[u8]) -> Result<Option<Range<usize>>, Malformed> {
+    // Behind the container's id and the host's name.
+    let Some(limit) = fields(bytes, OPEN, 3)?.pop() else { return Ok(None) };
+    Ok(Some(limit.start + 1..limit.end).filter(|_| bytes[limit.start] == 0x70))
+}
+
+/// Where an attach performative has the size of the largest message that the peer sends, without its type. 0 is no limit.
+pub(super) fn place_of_message_limit(bytes: &[u8]) -> Result<Option<Range<usize>>, Malformed> {
+    let fields = fields(bytes, ATTACH, 11)?;
+    let (Some(role), Some(limit)) = (fields.get(2), fields.get(10)) else { return Ok(None) };
+    let is_sender = matches!(bytes[role.clone()], [0x42] | [0x56, 0]);
+    let has_limit = matches!(bytes[limit.start], 0x53 | 0x80);
+    Ok(Some(limit.start + 1..limit.end).filter(|_| is_sender && has_limit))
+}
+
+/// Where the first `count` fields of a performative are; none of another performative.
+fn fields(bytes: &[u8], performative: u64, count: usize) -> Result<Vec<Range<usize>>, Malformed> {
     let mut reader = Reader::new(bytes);
-    if reader.descriptor()? != OPEN {
-        return Ok(None);
+    if reader.descriptor()? != performative {
+        return Ok(Vec::new());
     }
     let code = reader.byte()?;
-    reader.compound(code)?;
-    // The container's id and the host's name.
-    reader.value(0)?;
-    reader.value(0)?;
-    Ok((reader.byte()? == 0x70).then_some(reader.at))
+    if !matches!(code, 0x45 | 0xc0 | 0xd0) {
+        return Err(UNKNOWN);
+    }
+    let (there, _) = reader.compound(code)?;
+    if there < count {
+        return Ok(Vec::new());
+    }
+    let mut field = |_| {
+        let begin = reader.at;
+        reader.value(0)?;
+        Ok(begin..reader.at)
+    };
+    (0..count).map(&mut field).collect()
 }
 
 struct Reader<'a> {
@@ -347,6 +374,7 @@ fn deeper(depth: u32) -> Result<u32, Malformed> {
 fn number_of(name: &str) -> Option<u64> {
     Some(match name {
         "amqp:open:list" => OPEN,
+        "amqp:attach:list" => ATTACH,
         "amqp:transfer:list" => TRANSFER,
         "amqp:header:list" => HEADER,
         "amqp:delivery-annotations:map" => DELIVERY_ANNOTATIONS,
@@ -526,7 +554,7 @@ mod tests {
             for section in [0x71, 0x73, 0x75, 0x77] {
                 let _ = message(&[&[0x00, 0x53, section][..], &bytes].concat().into());
             }
-            let _ = (end_of_transfer(&bytes), place_of_frame_limit(&bytes));
+            let _ = (end_of_transfer(&bytes), place_of_frame_limit(&bytes), place_of_message_limit(&bytes));
         }
 
         #[test]

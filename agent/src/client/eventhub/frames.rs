@@ -4,7 +4,8 @@
 //! transfer's payload is put into a data section here: to fe2o3-amqp it is a message of bytes, one section for each frame,
 //! and [`payload`] gives them back.
 //!
-//! A frame grows by that, and may be as large as the peer was told. So the peer is told of less than fe2o3-amqp is.
+//! A frame grows by that, and may be as large as the peer was told: so the peer is told of less than fe2o3-amqp is. So does
+//! a message, and fe2o3-amqp judges it by what the peer says that it sends at most: so that is kept from it too.
 
 use std::{
     fmt, io,
@@ -16,14 +17,12 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fe2o3_amqp::types::messaging::{Batch, Data};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::decode::{end_of_transfer, place_of_frame_limit};
+use super::decode::{end_of_transfer, place_of_frame_limit, place_of_message_limit};
 
 /// The largest frame that the peer may send: the service sends no larger ones.
 const PEER_MAX_FRAME_BYTES: u32 = 65_536;
 /// And that fe2o3-amqp takes: with a section's beginning.
 pub(super) const MAX_FRAME_BYTES: u32 = PEER_MAX_FRAME_BYTES + 8;
-/// No transfer is longer without its payload: its tag has 32 bytes at most.
-const MAX_TRANSFER_BYTES: usize = 1 << 10;
 /// A frame's size, where its body begins, its type and its channel. A protocol's header has as many.
 const HEADER_BYTES: usize = 8;
 /// Where the body begins, and the type: those of a frame of AMQP without an extended header.
@@ -59,63 +58,79 @@ impl<T> Frames<T> {
     }
 
     /// Gives what there is to give, as far as there is room.
-    fn give(&mut self, to: &mut ReadBuf<'_>) {
-        while to.remaining() > 0 && (!self.begun.is_empty() || self.rest > 0 || self.begin()) {
+    fn give(&mut self, to: &mut ReadBuf<'_>) -> io::Result<()> {
+        while to.remaining() > 0 && (!self.begun.is_empty() || self.rest > 0 || self.begin()?) {
             let is_beginning = !self.begun.is_empty();
             let (from, whole) = if is_beginning { (&mut self.begun, usize::MAX) } else { (&mut self.read, self.rest) };
             let count = whole.min(from.len()).min(to.remaining());
             if count == 0 {
-                return;
+                break;
             }
             to.put_slice(&from[..count]);
             from.advance(count);
             self.rest -= if is_beginning { 0 } else { count };
         }
+        Ok(())
     }
 
     /// Begins a frame, if enough of it is there.
-    fn begin(&mut self) -> bool {
-        let Some((header, there)) = self.read.split_first_chunk::<HEADER_BYTES>() else { return false };
-        let [a, b, c, d, plain @ .., _, _] = header;
-        let size =
-            if header.starts_with(b"AMQP") { HEADER_BYTES } else { u32::from_be_bytes([*a, *b, *c, *d]) as usize };
-        let body = size.saturating_sub(HEADER_BYTES);
-        let there = &there[..there.len().min(body)];
-        let transfer = if *plain == PLAIN { end_of_transfer(there) } else { Ok(None) };
-        let end = match transfer {
-            Ok(Some(end)) => end,
-            Err(_) if there.len() < body.min(MAX_TRANSFER_BYTES) => return false,
-            // What is wrong with it is for fe2o3-amqp to say.
-            _ => {
-                self.rest = size.max(HEADER_BYTES);
-                return true;
+    fn begin(&mut self) -> io::Result<bool> {
+        let Some((header, there)) = self.read.split_first_chunk_mut::<HEADER_BYTES>() else { return Ok(false) };
+        let size = match header {
+            [b'A', b'M', b'Q', b'P', ..] => HEADER_BYTES as u32,
+            [a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]),
+        };
+        if !(HEADER_BYTES as u32..=PEER_MAX_FRAME_BYTES).contains(&size) {
+            return Err(wrong(format!("a frame of {size} bytes has come; they have 8 to {PEER_MAX_FRAME_BYTES}")));
+        }
+        let body = size as usize - HEADER_BYTES;
+        let there_bytes = there.len().min(body);
+        let there = &mut there[..there_bytes];
+        self.rest = size as usize;
+        if header[4..6] != PLAIN || body == 0 {
+            return Ok(true);
+        }
+        let end = match (end_of_transfer(there), place_of_message_limit(there)) {
+            (Ok(Some(end)), _) => end,
+            (Ok(None), Ok(limit)) => {
+                limit.into_iter().for_each(|limit| there[limit].fill(0));
+                return Ok(true);
+            }
+            (Err(_), _) | (_, Err(_)) if there_bytes < body => {
+                self.rest = 0;
+                return Ok(false);
+            }
+            (Err(why), _) | (_, Err(why)) => {
+                return Err(wrong(format!("a frame has come that is none of AMQP: {why}")));
             }
         };
         self.rest = body - end;
-        let (rest, mut section) = (self.rest, [0x00, 0x53, 0x75, 0xb0, 0, 0, 0, 0]);
-        section[4..].copy_from_slice(&u32::try_from(rest).expect("a part of what has such a length").to_be_bytes());
-        // A frame that is as large as can be is not whole, and is refused.
-        self.begun.put_u32(u32::try_from(size + section.len()).unwrap_or(u32::MAX));
+        let mut section = [0x00, 0x53, 0x75, 0xb0, 0, 0, 0, 0];
+        section[4..].copy_from_slice(&(self.rest as u32).to_be_bytes());
+        self.begun.put_u32(size + section.len() as u32);
         self.begun.put_slice(&self.read[4..HEADER_BYTES + end]);
         self.begun.put_slice(&section);
         self.read.advance(HEADER_BYTES + end);
-        true
+        Ok(true)
     }
+}
+
+fn wrong(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 impl<T: AsyncWrite + Unpin> Frames<T> {
     /// Has the peer told of the frames that it may send, if that is what is written.
     fn open(&mut self, bytes: &[u8]) -> bool {
         let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return false };
-        let Ok(Some(at)) = place_of_frame_limit(body) else { return false };
-        let at = HEADER_BYTES + at;
-        let is_open = self.opening.is_none() && header[4..6] == PLAIN && bytes.len() >= at + 4;
-        if is_open {
-            let mut opening = BytesMut::from(bytes);
-            opening[at..at + 4].copy_from_slice(&PEER_MAX_FRAME_BYTES.to_be_bytes());
-            self.opening = Some(opening);
+        if self.opening.is_some() || header[4..6] != PLAIN {
+            return false;
         }
-        is_open
+        let Ok(Some(limit)) = place_of_frame_limit(body) else { return false };
+        let mut opening = BytesMut::from(bytes);
+        opening[HEADER_BYTES..][limit].copy_from_slice(&PEER_MAX_FRAME_BYTES.to_be_bytes());
+        self.opening = Some(opening);
+        true
     }
 
     fn poll_opened(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -140,7 +155,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
         let this = self.get_mut();
         let before = to.filled().len();
         loop {
-            this.give(to);
+            this.give(to)?;
             if to.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
@@ -194,20 +209,20 @@ mod tests {
     }
 
     /// What comes out of it when it is read and written in pieces of `piece` bytes.
-    async fn through(sent: &[u8], piece: usize) -> Vec<u8> {
+    async fn through(sent: &[u8], piece: usize) -> io::Result<Vec<u8>> {
         let (ours, mut theirs) = tokio::io::duplex(piece);
         let sent = sent.to_vec();
         let sending = tokio::spawn(async move { theirs.write_all(&sent).await });
         let (mut frames, mut given, mut buffer) = (Frames::new(ours), Vec::new(), vec![0; piece]);
         loop {
-            let count = frames.read(&mut buffer).await.expect("nothing fails");
+            let count = frames.read(&mut buffer).await?;
             if count == 0 {
                 break;
             }
             given.extend_from_slice(&buffer[..count]);
         }
         sending.await.expect("no panic").expect("all is read");
-        given
+        Ok(given)
     }
 
     #[tokio::test]
@@ -218,7 +233,7 @@ mod tests {
             frame(&[]),
             frame(&[0, 0x53, 0x18, 0x45]),
         ];
-        let long = vec![7; 70_000];
+        let long = vec![7; PEER_MAX_FRAME_BYTES as usize - HEADER_BYTES - 11];
         for payload in [&b"x"[..], &long] {
             let sent = [others.concat(), transfer(payload), transfer(&[]), others.concat()].concat();
             let length = u32::try_from(payload.len()).expect("it is short").to_be_bytes();
@@ -226,17 +241,39 @@ mod tests {
             let empty = [0x00, 0x53, 0x75, 0xb0, 0, 0, 0, 0];
             let expected = [others.concat(), transfer(&section), transfer(&empty), others.concat()].concat();
             for piece in [1, 7, 4_096, 1 << 20] {
-                assert_eq!(through(&sent, piece).await, expected, "in pieces of {piece}");
+                assert_eq!(through(&sent, piece).await.expect("nothing fails"), expected, "in pieces of {piece}");
             }
         }
     }
 
+    /// fe2o3-amqp panics at some of it.
     #[tokio::test]
-    async fn what_is_no_frame_goes_through_as_it_is() {
-        let short = [0, 0, 0, 1, 2, 0, 0, 0];
-        let broken = frame(&[0x00, 0x53, 0x14, 0xd0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]);
-        for sent in [&short[..], &broken] {
-            assert_eq!(through(sent, 3).await, sent);
+    async fn what_is_no_frame_ends_the_connection() {
+        let sizes = [0_u32, 4, 7, PEER_MAX_FRAME_BYTES + 1, u32::MAX];
+        let mut wrong = sizes.map(|size| [&size.to_be_bytes()[..], &[2, 0, 0, 0]].concat()).to_vec();
+        wrong.push(frame(&[0x00, 0x53, 0x14, 0xd0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]));
+        for sent in wrong {
+            let error = through(&sent, 3).await.expect_err("it is none");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+        }
+    }
+
+    /// What it sends at most says nothing about what is made of it here.
+    #[tokio::test]
+    async fn the_limit_of_a_peer_that_sends_is_kept_from_the_library() {
+        let attach = |role: u8, limit: &[u8]| {
+            // Name, handle, role, settle modes, source, target, what is unsettled twice, and the first delivery's number.
+            let fields = [&[0xa1, 1, b'n', 0x43, role, 0x40, 0x40, 0x45, 0x45, 0x40, 0x40, 0x43][..], limit].concat();
+            let size = u8::try_from(fields.len() + 1).expect("it is short");
+            frame(&[&[0x00, 0x53, 0x12, 0xc0, size, 11][..], &fields].concat())
+        };
+        let limit = [&[0x80][..], &1_048_576_u64.to_be_bytes()].concat();
+        let none = [0x80, 0, 0, 0, 0, 0, 0, 0, 0];
+        let (sender, receiver) = (0x42, 0x41);
+        let sent = [attach(sender, &limit), attach(sender, &[0x53, 9]), attach(receiver, &limit)].concat();
+        let expected = [attach(sender, &none), attach(sender, &[0x53, 0]), attach(receiver, &limit)].concat();
+        for piece in [1, 1 << 10] {
+            assert_eq!(through(&sent, piece).await.expect("nothing fails"), expected);
         }
     }
 
