@@ -100,9 +100,12 @@ impl Requests {
             loop {
                 let delivery = receiver.recv::<Wrapped>().await?;
                 receiver.accept(&delivery).await?;
-                let (message, _) = decode::message(&payload(delivery.into_body()));
+                let (message, whole) = decode::message(&payload(delivery.into_body()));
                 // Else it is a late answer to a question that was given up.
                 if message.properties.get(CORRELATION_ID) == Some(&Value::Unsigned(id)) {
+                    whole.map_err(|why| {
+                        Error::new(Class::Detached, format!("the answer is no message of AMQP: {why}"))
+                    })?;
                     return answer(message);
                 }
             }
@@ -131,16 +134,17 @@ fn answer(message: Message) -> Result<Value, Error> {
     }
     let description = text("status-description").unwrap_or_default();
     if let Some(condition) = text("error-condition") {
-        return Err(Error::of_condition(&condition, Some(&description)));
+        let error = Error::of_condition(&condition, Some(&description));
+        // What one node has no answer to is no trouble of the connection.
+        return Err(if error.class == Class::Lost { Error { class: Class::Detached, ..error } } else { error });
     }
     let condition = match status {
         Some(401 | 403) => "amqp:unauthorized-access",
         Some(404 | 410) => "amqp:not-found",
         Some(429 | 503) => "com.microsoft:server-busy",
-        Some(408 | 504) => "com.microsoft:timeout",
-        Some(400..500) => "amqp:not-allowed",
-        // It is the service's trouble, or no answer at all: neither lasts.
-        _ => "amqp:internal-error",
+        Some(status @ 400..500) if status != 408 => "amqp:not-allowed",
+        // It is the service's trouble, or no answer at all: neither lasts, and neither is the connection's.
+        _ => "com.microsoft:timeout",
     };
     let mut error = Error::of_condition(condition, Some(&description));
     let status = status.map_or("no status".to_owned(), |status| format!("status {status}"));
@@ -177,16 +181,16 @@ mod tests {
             (404, Class::NotFound),
             (408, Class::Detached),
             (429, busy),
-            (500, Class::Lost),
-            (501, Class::Lost),
+            (500, Class::Detached),
+            (501, Class::Detached),
             (503, busy),
             (504, Class::Detached),
-            (0, Class::Lost),
+            (0, Class::Detached),
         ] {
             assert_eq!(answered(Some(Value::Signed(status))), Err(class), "{status}");
         }
         for none in [None, Some(Value::String("202".to_owned())), Some(Value::Unsigned(u64::MAX))] {
-            assert_eq!(answered(none.clone()), Err(Class::Lost), "{none:?}");
+            assert_eq!(answered(none.clone()), Err(Class::Detached), "{none:?}");
         }
     }
 }
