@@ -355,10 +355,14 @@ impl<'a> Session<'a> {
         let subject = self.source.progress.subject();
         let asked = async {
             created = Some(self.connection.properties().await?.created.0);
-            for partition in partitions {
-                match self.connection.partition_properties(partition).await {
-                    Ok(properties) => drop(oldest.insert(partition.clone(), Offset(lane::oldest(&properties)))),
-                    Err(error) => log::debug!("{subject} ({partition}): what the hub still has of it: {error}"),
+            for (asked, partition) in partitions.iter().enumerate() {
+                // One of which the hub says nothing leaves time for the others.
+                let left = self.next_look.saturating_duration_since(Instant::now());
+                let patience = left / u32::try_from(partitions.len() - asked).unwrap_or(u32::MAX);
+                match timeout(patience, self.connection.partition_properties(partition)).await {
+                    Ok(Ok(properties)) => drop(oldest.insert(partition.clone(), Offset(lane::oldest(&properties)))),
+                    Ok(Err(error)) => log::debug!("{subject} ({partition}): what the hub still has of it: {error}"),
+                    Err(_) => log::debug!("{subject} ({partition}): the hub does not say what it still has of it"),
                 }
             }
             Ok::<(), client::Error>(())
