@@ -288,6 +288,8 @@ impl Lane {
             batch.events = before.events.split_off(index - passed);
             batch.offsets = before.offsets.split_off(index - passed);
             batch.position = before.position.take();
+            // Nor is what is refused stored before the position that passes it.
+            batch.refused = std::mem::take(&mut before.refused);
             passed = index;
             waiting.push_back((self.intake.submit(&self.partition, before).await.map_err(End::from)?, 0));
             while let Some((receipt, count)) = waiting.pop_front() {
