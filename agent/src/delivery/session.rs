@@ -166,8 +166,8 @@ impl Session<'_> {
         let upstream = last.and_then(|(_, event)| upstream_offset(event)).map(str::to_owned);
         self.window.push(&batch, lease, upstream);
         loop {
-            // What would have to wait for earlier batches is read when they are confirmed.
-            let is_early = self.window.has_earlier() && self.is_window_full();
+            // What would have to wait for earlier batches is read when they are confirmed, unless a sink awaits those first.
+            let is_early = !self.task.sink.keeps_batches() && self.window.has_earlier() && self.is_window_full();
             let is_read = self.ahead.is_some() || is_early;
             let reading = async {
                 if is_read { Ok(None) } else { read_ahead(self.task, self.subscription, batch.through).await }
@@ -326,7 +326,7 @@ impl Session<'_> {
 }
 
 impl Batch {
-    fn holds(&self, offset: Offset) -> bool {
+    pub(super) fn holds(&self, offset: Offset) -> bool {
         find(&self.events, offset).is_some()
     }
 

@@ -10,7 +10,7 @@ use super::feed::shrink;
 use crate::contract::Batch;
 
 /// Batches in flight at most: those of a trickle are small, and would not fill a window of bytes.
-const MAX_FLIGHTS: usize = 1024;
+const MAX_FLIGHTS: usize = 128;
 /// What is kept of the batches in flight, at most: many lanes may wait for a destination, and leave room for the others.
 const MAX_OUTLINE_BYTES: usize = 256 << 10;
 
@@ -76,7 +76,8 @@ impl Window {
             }
         }
         let size_bytes = batch.wanted().map(|(_, event)| event.size_bytes() as u64).sum();
-        let refused = batch.skipped.clone();
+        // A refusal is kept longer than an event that was dropped from the buffer.
+        let refused = batch.skipped.iter().copied().filter(|offset| batch.holds(*offset)).collect();
         self.flights.push_back(Flight { runs, refused, size_bytes, upstream, _lease: lease, _room: None });
     }
 

@@ -1,6 +1,6 @@
 //! What was appended to a channel and is not committed yet.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::RangeInclusive};
 
 use forebay_buffer::{Checkpoint, Offset};
 
@@ -12,18 +12,26 @@ pub(super) struct Flights(VecDeque<Flight>);
 struct Flight {
     /// What the checkpoint is when it is committed: what the offset token of the append says.
     through: Checkpoint,
-    /// Whose rows it has. None: all of these events are refused, and no token comes to them.
-    offsets: Vec<Offset>,
+    /// Whose rows it has: offsets without a gap, which most have. None: all of these events are refused, and no token comes
+    /// to them.
+    rows: Vec<RangeInclusive<i64>>,
 }
 
 impl Flights {
     pub(super) fn push(&mut self, through: Checkpoint, offsets: Vec<Offset>) {
-        self.0.push_back(Flight { through, offsets });
+        let mut rows: Vec<RangeInclusive<i64>> = Vec::new();
+        for Offset(offset) in offsets {
+            match rows.last_mut() {
+                Some(run) if run.end() + 1 == offset => *run = *run.start()..=offset,
+                _ => rows.push(offset..=offset),
+            }
+        }
+        self.0.push_back(Flight { through, rows });
     }
 
     /// Whether the service has anything to commit.
     pub(super) fn has_rows(&self) -> bool {
-        self.0.iter().any(|flight| !flight.offsets.is_empty())
+        self.0.iter().any(|flight| !flight.rows.is_empty())
     }
 
     /// The last of what is not committed.
@@ -38,7 +46,8 @@ impl Flights {
 
     /// The events with rows up to `bound`.
     pub(super) fn through(&self, bound: Offset) -> impl Iterator<Item = Offset> {
-        self.0.iter().flat_map(|flight| &flight.offsets).copied().take_while(move |offset| *offset <= bound)
+        let rows = self.0.iter().flat_map(|flight| &flight.rows).cloned().flatten().map(Offset);
+        rows.take_while(move |offset| *offset <= bound)
     }
 
     /// Whether the token of one of the appends says `committed`.
@@ -52,7 +61,7 @@ impl Flights {
     /// A token that is of none of them says nothing about them: it is of another buffer, or of a clone of this one.
     pub(super) fn commit(&mut self, committed: Option<Checkpoint>) -> Option<Checkpoint> {
         let mut count = self.0.iter().position(|flight| Some(flight.through) == committed).map_or(0, |at| at + 1);
-        count += self.0.iter().skip(count).take_while(|flight| flight.offsets.is_empty()).count();
+        count += self.0.iter().skip(count).take_while(|flight| flight.rows.is_empty()).count();
         self.0.drain(..count).next_back().map(|flight| flight.through)
     }
 }
