@@ -132,7 +132,8 @@ impl Snowflake {
                 format!("the account lets {user} in: look what its role may do, and from which networks it may come")
             }
             Credential::KeyPair { .. } => {
-                let clock = match self.clock.now().synchronised {
+                // Who is told the time signs by that.
+                let clock = match self.clock.now().synchronised || self.planes.shown().is_some() {
                     true => "",
                     false => {
                         "waiting for the clock: it is not synchronised, and proofs are signed by it; if that is not it, "

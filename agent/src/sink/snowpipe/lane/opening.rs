@@ -86,16 +86,19 @@ impl SnowpipeLane {
             _ => dealt_with,
         };
         if let (Some(token), Some(here)) = (found, local.checkpoint)
-            && note.is_some_and(|note| note.token == status.committed)
+            && note.as_ref().is_some_and(|note| note.token == status.committed)
             && (here.generation == local.generation || are_comparable(self.partition.numbering, token, here))
         {
             // Beyond what the token says lie only events that were refused.
             found = Some(here);
         }
         let new = errors.saturating_sub(dealt_with);
-        // Of a hub's partition its latest owner has dealt with what it has confirmed.
+        // Where partitions are shared out, the latest owner has dealt with what it has confirmed. What comes to light once its
+        // token was taken over here is news.
         let is_anothers = |token: Token| token.checkpoint.generation != local.generation;
-        let is_seen_to = self.partition.hub.is_some() && committed.is_some_and(is_anothers);
+        let is_new_here = note.is_none_or(|note| note.token != status.committed);
+        let is_shared = self.partition.hub.as_ref().is_some_and(|hub| hub.is_shared);
+        let is_seen_to = is_shared && is_new_here && committed.is_some_and(is_anothers);
         let refusals = self.refused_before(status, new, local.checkpoint, found, is_seen_to)?;
         Ok(Examined { committed, errors, found, refusals })
     }

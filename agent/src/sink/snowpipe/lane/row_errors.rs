@@ -32,7 +32,7 @@ impl SnowpipeLane {
         // One that is not behind what is confirmed comes late, and is of that.
         let through = bound.filter(|bound| *bound <= committed).map_or(committed, |bound| bound.max(after));
         if through <= after && is_seen_to {
-            log::warn!(
+            log::error!(
                 "{} ({}: channel {}: {} among those up to {}, which are confirmed already: the owner that confirmed them has \
                  seen to it)",
                 self.shared.progress.subject(),
