@@ -1,6 +1,6 @@
 //! The frames of AMQP, on their way to fe2o3-amqp: what a message is made of is kept from it.
 //!
-//! It decodes each message that comes, and cannot be told not to; what is wrong with that is said in [`decode`]. So each
+//! It decodes each message that comes, and cannot be told not to; what is wrong with that is said in [`super::decode`]. So each
 //! transfer's payload is put into a data section here: to fe2o3-amqp it is a message of bytes, one section for each frame,
 //! and [`payload`] gives them back.
 //!
