@@ -134,16 +134,14 @@ fn answer(message: Message) -> Result<Value, Error> {
     }
     let description = text("status-description").unwrap_or_default();
     if let Some(condition) = text("error-condition") {
-        let error = Error::of_condition(&condition, Some(&description));
-        // What one node has no answer to is no trouble of the connection.
-        return Err(if error.class == Class::Lost { Error { class: Class::Detached, ..error } } else { error });
+        return Err(Error::of_condition(&condition, Some(&description)));
     }
     let condition = match status {
         Some(401 | 403) => "amqp:unauthorized-access",
         Some(404 | 410) => "amqp:not-found",
         Some(429 | 503) => "com.microsoft:server-busy",
         Some(status @ 400..500) if status != 408 => "amqp:not-allowed",
-        // It is the service's trouble, or no answer at all: neither lasts, and neither is the connection's.
+        // It is the service's trouble, or no answer at all: neither lasts, and neither is known to be the connection's.
         _ => "com.microsoft:timeout",
     };
     let mut error = Error::of_condition(condition, Some(&description));
